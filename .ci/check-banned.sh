@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Calls that have a better replacement, which is printed. Comments and strings do not count.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# regular expression (extended), then what to write instead
+BANNED='
+\b(atoi|atol|atoll|atof)[[:space:]]*\(	strtoull with its end and errno looked at, or an option row (common/opts.h)
+\bstrtok(_r)?[[:space:]]*\(	strcspn/strspn or strchr
+\b(strcpy|strncpy|stpcpy)[[:space:]]*\(	memcpy of a known length, or snprintf
+\b(strcat|strncat)[[:space:]]*\(	sm_buf_printf or snprintf
+\bv?sprintf[[:space:]]*\(	snprintf, its result compared with the room
+\bv?f?scanf[[:space:]]*\(|\bv?sscanf[[:space:]]*\(	strtoull/strtod with the end pointer looked at
+\balloca[[:space:]]*\(	a fixed array, or sm_malloc_array and free
+\bgets[[:space:]]*\(	getline or fgets
+\b(malloc|realloc)[[:space:]]*\([^;]*[^*( ][[:space:]]*\*[[:space:]]*[^)]	sm_malloc_array or reallocarray: they check the product
+^[[:space:]]*close[[:space:]]*\(	look at the result after a write; (void)close(fd) if it was only read
+'
+
+# The same lines without comments and string contents.
+bare() {
+    awk '
+    {
+        out = ""; n = length($0)
+        for (i = 1; i <= n; i++) {
+            c = substr($0, i, 1); two = substr($0, i, 2)
+            if (block) { if (two == "*/") { block = 0; i++ } }
+            else if (quote != "") {
+                if (c == "\\") i++
+                else if (c == quote) { quote = ""; out = out c }
+            }
+            else if (two == "/*") { block = 1; i++ }
+            else if (two == "//") break
+            else { if (c == "\"" || c == "\047") quote = c; out = out c }
+        }
+        quote = ""
+        print out
+    }' "$1"
+}
+
+n=0
+while IFS= read -r file; do
+    n=$((n + 1))
+    text=$(bare "$file")
+    while IFS=$'\t' read -r pattern instead; do
+        [[ -n $pattern ]] || continue
+        while IFS=: read -r line what; do
+            [[ -n $line ]] || continue
+            # tests may close what they opened; what they check is elsewhere
+            [[ $file == tests/* && $pattern == *close* ]] && continue
+            fault "$file:$line" "${what#"${what%%[![:space:]]*}"}"
+            printf '    instead: %s\n' "$instead"
+        done < <(grep -nE "$pattern" <<<"$text")
+    done <<<"$BANNED"
+done < <(c_files common tiler ingest bench tests)
+finish check-banned "$n" files

@@ -1,0 +1,53 @@
+# Helpers that make our targets alike.
+
+# sm_add_library(NAME SOURCES...): a static library compiled with sm_flags.
+function(sm_add_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PRIVATE sm_flags)
+endfunction()
+
+# sm_add_program(NAME SOURCE [LIBRARIES...]): an executable in <build>/bin.
+function(sm_add_program name source)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE sm_flags ${ARGN})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+endfunction()
+
+# sm_install_program(NAME): install a program and the man page it prints of itself.
+function(sm_install_program name)
+  install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  set_property(GLOBAL APPEND PROPERTY SM_PROGRAMS ${name})
+  set(page "${PROJECT_BINARY_DIR}/man/man1/${name}.1")
+  add_custom_command(
+    OUTPUT "${page}"
+    COMMAND "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:${name}>" "-DPAGE=${page}"
+            -P "${PROJECT_SOURCE_DIR}/cmake/ManPage.cmake"
+    DEPENDS ${name} "${PROJECT_SOURCE_DIR}/cmake/ManPage.cmake"
+    COMMENT "Writing man page ${name}.1"
+    VERBATIM)
+  add_custom_target(${name}-man ALL DEPENDS "${page}")
+  install(FILES "${page}" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
+endfunction()
+
+# sm_add_command(NAME SOURCE [LIBRARIES...]): a program, installed with its man page.
+function(sm_add_command name source)
+  if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
+    set_property(GLOBAL APPEND PROPERTY SM_MISSING "${source}")
+    return()
+  endif()
+  sm_add_program(${name} ${source} ${ARGN})
+  sm_install_program(${name})
+endfunction()
+
+# sm_existing(OUT FILES...): those of FILES that exist.
+function(sm_existing out)
+  set(found "")
+  foreach(file IN LISTS ARGN)
+    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+      list(APPEND found "${file}")
+    else()
+      set_property(GLOBAL APPEND PROPERTY SM_MISSING "${file}")
+    endif()
+  endforeach()
+  set(${out} "${found}" PARENT_SCOPE)
+endfunction()
