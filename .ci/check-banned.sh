@@ -16,11 +16,12 @@ BANNED='
 ^[[:space:]]*close[[:space:]]*\(	look at the result after a write; (void)close(fd) if it was only read
 '
 
-# The same lines without comments and string contents.
+# FILE:LINE:TEXT of every line, without comments and the contents of strings.
 bare() {
     awk '
+    FNR == 1 { block = 0 }
     {
-        out = ""; n = length($0)
+        out = ""; n = length($0); quote = ""
         for (i = 1; i <= n; i++) {
             c = substr($0, i, 1); two = substr($0, i, 2)
             if (block) { if (two == "*/") { block = 0; i++ } }
@@ -32,24 +33,21 @@ bare() {
             else if (two == "//") break
             else { if (c == "\"" || c == "\047") quote = c; out = out c }
         }
-        quote = ""
-        print out
-    }' "$1"
+        print FILENAME ":" FNR ":" out
+    }' "$@"
 }
 
-n=0
-while IFS= read -r file; do
-    n=$((n + 1))
-    text=$(bare "$file")
-    while IFS=$'\t' read -r pattern instead; do
-        [[ -n $pattern ]] || continue
-        while IFS=: read -r line what; do
-            [[ -n $line ]] || continue
-            # tests may close what they opened; what they check is elsewhere
-            [[ $file == tests/* && $pattern == *close* ]] && continue
-            fault "$file:$line" "${what#"${what%%[![:space:]]*}"}"
-            printf '    instead: %s\n' "$instead"
-        done < <(grep -nE "$pattern" <<<"$text")
-    done <<<"$BANNED"
-done < <(c_files common tiler ingest bench tests)
-finish check-banned "$n" files
+mapfile -t files < <(c_files common tiler ingest bench tests)
+text=$(bare "${files[@]}")
+while IFS=$'\t' read -r pattern instead; do
+    [[ -n $pattern ]] || continue
+    # ^ is the start of the code, after FILE:LINE:
+    while IFS=: read -r file line what; do
+        [[ -n $line ]] || continue
+        # tests may close what they opened; what they check is elsewhere
+        [[ $file == tests/* && $pattern == *close* ]] && continue
+        fault "$file:$line" "${what#"${what%%[![:space:]]*}"}"
+        printf '    instead: %s\n' "$instead"
+    done < <(grep -E "${pattern/#^/^[^:]*:[0-9]+:}" <<<"$text")
+done <<<"$BANNED"
+finish check-banned "${#files[@]}" files

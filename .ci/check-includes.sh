@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Dependencies run one way, common <- tiler <- ingest; includes are written from the root; a
-# third-party header stands only in the files that wrap its library. Of headers of ours that is only
-# jpeg_error.h, which just those files include. Also: every source file is named in a CMake list, since lists are written by hand.
+# third-party header stands only in the files that wrap its library (of our own headers only in
+# jpeg_error.h, which just those files include). Also: every source file is named in a CMake list,
+# since those lists are written by hand.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # header (extended regular expression) -> files that may include it (glob patterns)

@@ -89,22 +89,20 @@ sm_status sm_buf_append(sm_buf *buf, const void *bytes, size_t len, sm_error *er
 
 sm_status sm_buf_printf(sm_buf *buf, sm_error *err, const char *fmt, ...)
 {
-    va_list args, again;
+    va_list args;
     va_start(args, fmt);
-    va_copy(again, args);
-    sm_status st = SM_OK;
     const int len = vsnprintf(NULL, 0, fmt, args);
-    if (len < 0)
-        st = sm_fail(err, SM_ERR_INTERNAL, "text cannot be formatted");
-    else
-        st = grow(buf, (size_t)len + 1, err); /* vsnprintf writes its NUL */
-    if (st == SM_OK) {
-        vsnprintf((char *)buf->data + buf->len, (size_t)len + 1, fmt, again);
-        buf->len += (size_t)len;
-    }
-    va_end(again);
     va_end(args);
-    return st;
+    if (len < 0)
+        return sm_fail(err, SM_ERR_INTERNAL, "text cannot be formatted");
+    const sm_status st = grow(buf, (size_t)len + 1, err); /* vsnprintf writes its NUL */
+    if (st != SM_OK)
+        return st;
+    va_start(args, fmt);
+    vsnprintf((char *)buf->data + buf->len, (size_t)len + 1, fmt, args);
+    va_end(args);
+    buf->len += (size_t)len;
+    return SM_OK;
 }
 
 void sm_buf_free(sm_buf *buf)

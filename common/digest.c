@@ -154,7 +154,7 @@ static int hex_value(char c)
 sm_status sm_digest_parse(sm_digest_kind kind, const char *hex, sm_digest *digest, sm_error *err)
 {
     sm_digest parsed = {.kind = kind, .len = KINDS[kind].len};
-    const size_t want = 2u * parsed.len;
+    const size_t want = (size_t)2 * parsed.len;
     bool ok = strnlen(hex, want + 1) == want;
     for (size_t i = 0; ok && i < parsed.len; i++) {
         const int high = hex_value(hex[2 * i]), low = hex_value(hex[2 * i + 1]);

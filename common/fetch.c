@@ -279,3 +279,8 @@ void sm_fetch_close(sm_fetch **fetch)
     free(f);
     *fetch = NULL;
 }
+
+const char *sm_fetch_backend(const sm_fetch *fetch)
+{
+    return fetch->ring != NULL ? sm_ring_backend(fetch->ring) : "memory";
+}

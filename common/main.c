@@ -17,9 +17,9 @@ static const struct {
     const char *name;
     const char *summary;
 } COMMANDS[] = {
-    {"convert", "re-tile a whole-slide image into a verified pyramid"},
+    {"convert", "convert one slide into a verified, tiled pyramid"},
     {"info", "show what a slide holds: levels, tiles, codec, scale"},
-    {"verify", "check a slide's structure, tiles and digests"},
+    {"verify", "check that a pyramid is whole, and compare it with its source"},
 };
 
 static const sm_command SLIDEMILL = {

@@ -33,6 +33,8 @@ bool sm_ring_op_step(sm_ring_op *op, long res)
 {
     if (res == -EINTR || res == -EAGAIN)
         return false;
+    if (res == -ECANCELED)
+        return false; /* the kernel drops what it has not begun when the submitting thread ends */
     if (res == -EINVAL && !op->write && op->done > 0 && op->done % 512 != 0)
         return true; /* O_DIRECT met the end of the file; no read may start at such a place */
     if (res < 0) {

@@ -61,28 +61,28 @@ static sm_status open_failed(int errnum, const char *path, sm_error *err)
     }
 }
 
-static sm_status new_source(const char *path, sm_source **source, sm_error *err)
+/* NULL when out of memory, and err says so. */
+static sm_source *new_source(const char *path, sm_error *err)
 {
     const size_t len = strlen(path) + 1;
-    sm_source *s = sm_calloc(1, sizeof(*s));
+    sm_source *source = sm_calloc(1, sizeof(*source));
     char *copy = sm_malloc_array(len, 1);
-    if (s == NULL || copy == NULL) {
-        free(s);
+    if (source == NULL || copy == NULL) {
+        free(source);
         free(copy);
-        return sm_fail(err, SM_ERR_NOMEM, "%s: out of memory", path);
+        sm_fail(err, SM_ERR_NOMEM, "%s: out of memory", path);
+        return NULL;
     }
     memcpy(copy, path, len);
-    s->path = copy;
-    s->fd = -1;
-    *source = s;
-    return SM_OK;
+    source->path = copy;
+    source->fd = -1;
+    return source;
 }
 
 sm_status sm_source_from_fd(int fd, const char *path, sm_source **source, sm_error *err)
 {
     *source = NULL;
     struct stat info;
-    sm_source *s = NULL;
     sm_status st = SM_OK;
     if (fstat(fd, &info) != 0)
         st = sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot stat", path);
@@ -90,11 +90,10 @@ sm_status sm_source_from_fd(int fd, const char *path, sm_source **source, sm_err
         st = sm_fail(err, SM_ERR_ARG, "%s: is a folder, not a file", path);
     else if (!S_ISREG(info.st_mode))
         st = sm_fail(err, SM_ERR_ARG, "%s: is not a regular file", path);
-    else
-        st = new_source(path, &s, err);
-    if (st != SM_OK) {
+    sm_source *s = st == SM_OK ? new_source(path, err) : NULL;
+    if (s == NULL) {
         (void)close(fd); /* only read from */
-        return st;
+        return err->status;
     }
     s->fd = fd;
     s->size = (uint64_t)info.st_size;
@@ -130,10 +129,9 @@ sm_status sm_source_open_memory(const void *bytes, size_t len, const char *name,
 {
     static const uint8_t NOTHING = 0;
     *source = NULL;
-    sm_source *s = NULL;
-    const sm_status st = new_source(name, &s, err);
-    if (st != SM_OK)
-        return st;
+    sm_source *s = new_source(name, err);
+    if (s == NULL)
+        return err->status;
     s->bytes = bytes != NULL ? bytes : &NOTHING;
     s->size = bytes != NULL ? len : 0;
     s->local = true;

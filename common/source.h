@@ -81,5 +81,7 @@ SM_NODISCARD sm_status sm_fetch_open(const sm_source *source, const sm_extent *e
  *  SM_ERR_INTERNAL after the last. Beyond the end of the file: SM_ERR_CORRUPT. */
 SM_NODISCARD sm_status sm_fetch_next(sm_fetch *fetch, sm_buf *out, sm_error *err);
 void sm_fetch_close(sm_fetch **fetch);
+/** As sm_ring_backend. */
+const char *sm_fetch_backend(const sm_fetch *fetch);
 
 #endif

@@ -24,7 +24,7 @@ static const sm_opt OPTIONS[] = {
     {"against", SM_OPT_STR, AT(against), 0, 0, NULL, "SOURCE",
      "Compare every level with this slide: its own level of that size, else 2x2 means of the next "
      "finer one."},
-    {"min-psnr", SM_OPT_U32, AT(min_psnr), 0, 200, "25", "dB",
+    {"min-psnr", SM_OPT_U32, AT(min_psnr), 0, 200, "15", "dB",
      "With --against: fail when a level is less like the source than this."},
     {"sha256", SM_OPT_STR, AT(sha256), 0, 0, NULL, "HEX",
      "The digest that the file must have, as the summary of convert says it."},

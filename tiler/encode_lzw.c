@@ -7,11 +7,12 @@
 
 #include "tiler/encode_internal.h"
 
-/* What libtiff writes to. Its header comes first, then the tile; there is never a directory. */
+/* What libtiff writes to: its header, then the tile; what comes after that is not wanted. */
 typedef struct lzw_file {
     uint64_t pos, size;
     uint64_t header_bytes;
     sm_buf *out; /* bytes from header_bytes on */
+    bool whole;  /* the tile is written: the directory that follows goes nowhere */
     sm_status status;
     sm_error *err;
 } lzw_file;
@@ -27,6 +28,8 @@ static tmsize_t on_read(thandle_t handle, void *bytes, tmsize_t len)
 static tmsize_t on_write(thandle_t handle, void *bytes, tmsize_t len)
 {
     lzw_file *f = (lzw_file *)handle;
+    if (f->whole)
+        return len;
     if (len < 0 || f->pos != f->size) { /* appending is all it has reason to do */
         f->status = sm_fail(f->err, SM_ERR_INTERNAL, "LZW: libtiff writes out of order");
         return -1;
@@ -64,7 +67,7 @@ static int on_error(TIFF *tiff, void *user, const char *module, const char *fmt,
     (void)tiff;
     (void)module;
     lzw_file *f = user;
-    if (f->status == SM_OK) {
+    if (f->status == SM_OK && !f->whole) {
         char text[256];
         vsnprintf(text, sizeof text, fmt, args);
         f->status = sm_fail(f->err, SM_ERR_INTERNAL, "LZW: %s", text);
@@ -107,8 +110,9 @@ static sm_status lzw_tile(sm_encoder *encoder, const uint8_t *pixels, sm_buf *ou
     const bool ok =
         tiff != NULL && set_tags(tiff, &encoder->params) &&
         TIFFWriteEncodedTile(tiff, 0, encoder->differences, (tmsize_t)encoder->tile_bytes) >= 0;
+    f.whole = true;
     if (tiff != NULL)
-        TIFFCleanup(tiff); /* not TIFFClose: it would write a directory */
+        TIFFClose(tiff);
     if (f.status != SM_OK)
         return f.status;
     if (!ok)

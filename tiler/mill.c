@@ -313,6 +313,8 @@ static sm_status feed_extents(feeder *f, sm_error *err)
     sm_status st = extents_of(m, &extents, &n, err);
     if (st == SM_OK)
         st = sm_fetch_open(sm_slide_source(m->slide), extents, n, FETCH_BYTES, &fetch, err);
+    if (st == SM_OK)
+        m->result->io_backend = n > 0 ? sm_fetch_backend(fetch) : "OpenSlide";
     while (st == SM_OK && f->next < m->order->n && !atomic_load(&m->failed)) {
         const sm_level *l = sm_slide_level(m->slide, m->order->units[f->next].level);
         st = sm_stop_check(err);

@@ -22,7 +22,7 @@ typedef struct canvas {
 typedef struct stage_state {
     sm_stage desc;
     sm_grid grid;
-    canvas **tiles; /* grid.cols * grid.rows, NULL: not begun or already finished */
+    canvas **tiles; /* grid.cols * grid.rows, NULL: not begun */
 } stage_state;
 
 struct sm_pyramid {
@@ -34,6 +34,7 @@ struct sm_pyramid {
     void *user;
     pthread_mutex_t lock; /* tiles[], free_list, unfinished */
     canvas *free_list;
+    canvas *finished; /* stands in tiles[] for all that are: none is begun again */
     uint64_t unfinished;
 };
 
@@ -61,7 +62,8 @@ sm_status sm_pyramid_new(const sm_stage *stages, uint32_t n_stages, uint32_t til
     p->on_tile = on_tile;
     p->user = user;
     p->stages = sm_calloc(n_stages > 0 ? n_stages : 1, sizeof *p->stages);
-    if (p->stages == NULL)
+    p->finished = sm_calloc(1, sizeof *p->finished);
+    if (p->stages == NULL || p->finished == NULL)
         goto nomem;
     p->n_stages = n_stages;
     for (uint32_t i = 0; i < n_stages; i++) {
@@ -79,9 +81,16 @@ nomem:
     return sm_fail(err, SM_ERR_NOMEM, "out of memory for %u pyramid stages", n_stages);
 }
 
-/* The tile at (col, row), begun if it was not. */
-static canvas *canvas_at(sm_pyramid *p, stage_state *s, uint32_t col, uint32_t row)
+static sm_status put_twice(uint32_t stage, uint32_t col, uint32_t row, sm_error *err)
 {
+    return sm_fail(err, SM_ERR_INTERNAL, "stage %u, tile %u,%u: pixels put twice", stage, col, row);
+}
+
+/* The tile at (col, row), begun if it was not. */
+static sm_status canvas_at(sm_pyramid *p, uint32_t stage, uint32_t col, uint32_t row, canvas **out,
+                           sm_error *err)
+{
+    stage_state *s = &p->stages[stage];
     canvas **slot = &s->tiles[(size_t)row * s->grid.cols + col];
     pthread_mutex_lock(&p->lock);
     canvas *c = *slot;
@@ -100,7 +109,12 @@ static canvas *canvas_at(sm_pyramid *p, stage_state *s, uint32_t col, uint32_t r
         }
     }
     pthread_mutex_unlock(&p->lock);
-    return c;
+    if (c == NULL)
+        return sm_fail(err, SM_ERR_NOMEM, "out of memory for a pyramid tile");
+    if (c == p->finished)
+        return put_twice(stage, col, row, err);
+    *out = c;
+    return SM_OK;
 }
 
 /* The tile is complete: nobody else looks at it any more. */
@@ -132,7 +146,7 @@ static sm_status finish(sm_pyramid *p, unsigned worker, uint32_t stage, uint32_t
         }
     }
     pthread_mutex_lock(&p->lock);
-    s->tiles[(size_t)row * s->grid.cols + col] = NULL;
+    s->tiles[(size_t)row * s->grid.cols + col] = p->finished;
     c->next_free = p->free_list;
     p->free_list = c;
     p->unfinished--;
@@ -149,8 +163,7 @@ static sm_status arrived(sm_pyramid *p, unsigned worker, uint32_t stage, uint32_
         ;
     const uint64_t before = atomic_fetch_sub(&c->lacking, n);
     if (before < n)
-        return sm_fail(err, SM_ERR_INTERNAL, "stage %u, tile %u,%u: pixels put twice", stage, col,
-                       row);
+        return put_twice(stage, col, row, err);
     return before == n ? finish(p, worker, stage, col, row, c, err) : SM_OK;
 }
 
@@ -159,15 +172,16 @@ sm_status sm_pyramid_begin(sm_pyramid *p, uint32_t stage, uint32_t x, uint32_t y
 {
     *rgb = NULL;
     *stride = p->stride;
-    stage_state *s = &p->stages[stage];
+    const stage_state *s = &p->stages[stage];
     if (x >= s->desc.w_px || y >= s->desc.h_px || w > p->tile_w || h > p->tile_h)
         return SM_OK;
     const uint32_t col = x / p->tile_w, row = y / p->tile_h;
     if (x % p->tile_w + w > p->tile_w || y % p->tile_h + h > p->tile_h)
         return SM_OK;
-    canvas *c = canvas_at(p, s, col, row);
-    if (c == NULL)
-        return sm_fail(err, SM_ERR_NOMEM, "out of memory for a pyramid tile");
+    canvas *c = NULL;
+    const sm_status st = canvas_at(p, stage, col, row, &c, err);
+    if (st != SM_OK)
+        return st;
     *rgb = c->rgb + (size_t)(y % p->tile_h) * p->stride + 3 * (size_t)(x % p->tile_w);
     return SM_OK;
 }
@@ -180,7 +194,7 @@ sm_status sm_pyramid_end(sm_pyramid *p, unsigned worker, uint32_t stage, sm_rect
     pthread_mutex_lock(&p->lock);
     canvas *c = s->tiles[(size_t)row * s->grid.cols + col];
     pthread_mutex_unlock(&p->lock);
-    if (c == NULL)
+    if (c == NULL || c == p->finished)
         return sm_fail(err, SM_ERR_INTERNAL, "stage %u, tile %u,%u was not begun", stage, col, row);
     return arrived(p, worker, stage, col, row, c, (uint64_t)rect.w * rect.h, seq, err);
 }
@@ -202,24 +216,23 @@ sm_status sm_pyramid_put(sm_pyramid *p, unsigned worker, uint32_t stage, sm_rect
                          const uint8_t *rgb, size_t stride, const uint8_t fill[3], uint64_t seq,
                          sm_error *err)
 {
-    stage_state *s = &p->stages[stage];
     for (uint32_t y = rect.y; y < rect.y + rect.h;) {
         const uint32_t row = y / p->tile_h;
         const uint32_t h = sm_min_u32(rect.y + rect.h, (row + 1) * p->tile_h) - y;
         for (uint32_t x = rect.x; x < rect.x + rect.w;) {
             const uint32_t col = x / p->tile_w;
             const uint32_t w = sm_min_u32(rect.x + rect.w, (col + 1) * p->tile_w) - x;
-            canvas *c = canvas_at(p, s, col, row);
-            if (c == NULL)
-                return sm_fail(err, SM_ERR_NOMEM, "out of memory for a pyramid tile");
+            canvas *c = NULL;
+            sm_status st = canvas_at(p, stage, col, row, &c, err);
+            if (st != SM_OK)
+                return st;
             uint8_t *dst =
                 c->rgb + (size_t)(y % p->tile_h) * p->stride + 3 * (size_t)(x % p->tile_w);
             const uint8_t *src =
                 rgb == NULL ? NULL
                             : rgb + (size_t)(y - rect.y) * stride + 3 * (size_t)(x - rect.x);
             copy_in(dst, p->stride, src, stride, fill, w, h);
-            const sm_status st =
-                arrived(p, worker, stage, col, row, c, (uint64_t)w * h, seq, err);
+            st = arrived(p, worker, stage, col, row, c, (uint64_t)w * h, seq, err);
             if (st != SM_OK)
                 return st;
             x += w;
@@ -243,7 +256,8 @@ void sm_pyramid_free(sm_pyramid **pyramid)
         stage_state *s = &p->stages[i];
         const uint64_t n = s->tiles == NULL ? 0 : sm_grid_tiles(s->grid);
         for (uint64_t t = 0; t < n; t++)
-            free(s->tiles[t]);
+            if (s->tiles[t] != p->finished)
+                free(s->tiles[t]);
         free(s->tiles);
     }
     for (canvas *c = p->free_list, *next; c != NULL; c = next) {
@@ -251,6 +265,7 @@ void sm_pyramid_free(sm_pyramid **pyramid)
         free(c);
     }
     free(p->stages);
+    free(p->finished);
     pthread_mutex_destroy(&p->lock);
     free(p);
     *pyramid = NULL;

@@ -58,7 +58,8 @@ static sm_status level_line(const sm_convert_report *r, uint32_t i, sm_buf *text
     snprintf(tile, sizeof tile, "%ux%u", l->tile_w_px, l->tile_h_px);
     sm_status st = sm_buf_printf(text, err, "  level %-2u %-17s %-9s %-18s %9s  %s\n", i, size, tile,
                                  codec, sm_human_bytes(r->level_bytes[i], bytes), how);
-    if (st == SM_OK && l->why[0] != '\0')
+    const bool said = i > 0 && strcmp(l->why, r->plan.out[i - 1].why) == 0;
+    if (st == SM_OK && l->why[0] != '\0' && !said)
         st = sm_buf_printf(text, err, "           not %s: %s\n",
                            l->how == SM_HOW_RETILED ? "copied" : "kept as it was", l->why);
     return st;
