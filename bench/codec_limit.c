@@ -522,7 +522,7 @@ static const sm_opt OPTIONS[] = {
     {"quality", SM_OPT_U32, AT(quality), 1, 100, "75", "1..100", "JPEG quality."},
     {"subsampling", SM_OPT_CHOICE, AT(subsampling), 0, 0, "420", "444|422|420",
      "Chroma of the encoded JPEG tiles."},
-    {"zstd-level", SM_OPT_U32, AT(zstd_level), 1, 22, "3", "1..22", "Level of --work zstd."},
+    {"zstd-level", SM_OPT_U32, AT(zstd_level), 1, 22, "1", "1..22", "Level of --work zstd."},
 };
 
 static const char *const OPERANDS[] = {"SLIDE"};

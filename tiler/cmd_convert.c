@@ -14,7 +14,7 @@
 
 /* What the option table fills; choices are indices of their words. */
 typedef struct config {
-    int levels, tiles, codec, subsampling, profile, blank, bad_tile, verify;
+    int levels, tiles, codec, subsampling, profile, blank, bad_tile, associated, verify;
     uint32_t tile_px, quality, threads;
     uint64_t memory;
     const char *scratch;
@@ -46,6 +46,9 @@ static const sm_opt OPTIONS[] = {
      "share: tiles of exactly one colour are stored once a level; full: each is stored."},
     {"bad-tile", SM_OPT_CHOICE, AT(bad_tile), 0, 0, "fail", "fail|blank",
      "A tile that does not decode: fail, or put background in its place and report it."},
+    {"associated", SM_OPT_CHOICE, AT(associated), 0, 0, "none", "none|keep",
+     "Label, macro and thumbnail: none leaves them out, since they can show patient data; keep "
+     "stores them, uncompressed, behind the levels."},
     {"threads", SM_OPT_U32, AT(threads), 0, 1024, "0", "N",
      "Worker threads. 0: SLURM_CPUS_PER_TASK, else CPU affinity and cgroup quota."},
     {"memory", SM_OPT_BYTES, AT(memory), 0, UINT64_MAX, "0", "SIZE",
@@ -77,7 +80,8 @@ static const sm_command COMMAND = {
         "coefficients; only what cannot be helped is decoded and encoded again. The summary says "
         "level by level what was done.\n\n"
         "Aperio SVS (JPEG), OME-TIFF and generic TIFF are read natively, everything else that "
-        "OpenSlide knows through OpenSlide. Label and macro images are never copied.",
+        "OpenSlide knows through OpenSlide. Label and macro images are left out unless --associated keep asks for "
+        "them.",
     .examples =
         "slidemill convert a.svs a.ome.tiff\n"
         "    keep the levels of the scan, add small ones\n"
@@ -117,6 +121,7 @@ static void options_of(const config *c, sm_convert_options *o, sm_allowance *thr
         .profile = (sm_profile)c->profile,
         .share_blank = c->blank == 0,
         .blank_bad_tiles = c->bad_tile == 1,
+        .keep_associated = c->associated == 1,
         .threads = (unsigned)threads->value,
         .memory_bytes = memory->value,
         .scratch = c->scratch,

@@ -10,6 +10,7 @@
 
 #include "common/stop.h"
 #include "common/sysinfo.h"
+#include "tiler/associated.h"
 #include "tiler/stage_in.h"
 
 /* Everything a conversion holds. */
@@ -24,6 +25,7 @@ typedef struct conversion {
     bool hashed;
     char unfit[SM_MAX_LEVELS][128];
     sm_progress *progress;
+    uint32_t associated_dir; /* first directory of associated images, when they are kept */
 } conversion;
 
 static sm_status open_slide(conversion *c, sm_error *err)
@@ -49,6 +51,7 @@ static void describe_source(conversion *c)
     r->objective = info->objective;
     r->icc_len = info->icc_len;
     r->n_associated = info->n_associated;
+    r->kept_associated = c->o->keep_associated;
     r->source_bytes = sm_source_size(c->source);
     r->n_missing = sm_slide_level(c->slide, 0)->n_missing;
 }
@@ -211,6 +214,8 @@ static sm_status build_head(conversion *c, sm_mill *mill, sm_bigtiff **tiff, sm_
         st = sm_mill_tables(mill, i, &tables[i], err);
     if (st == SM_OK)
         st = sm_profile_build(c->o->profile, c->slide, plan, tables, tiff, err);
+    if (st == SM_OK && c->o->keep_associated)
+        st = sm_associated_add_dirs(c->slide, *tiff, &c->associated_dir, err);
     for (uint32_t i = 0; i < plan->n_out; i++)
         sm_buf_free(&tables[i]);
     return st;
@@ -255,6 +260,8 @@ static sm_status attempt(conversion *c, const sm_order *order, uint32_t *unfit, 
             goto out; /* the message names OUT */
         st = sm_mill_run(mill, sink, tiff, &result, err);
         take_result(r, &result);
+        if (st == SM_OK && c->o->keep_associated)
+            st = sm_associated_write(c->slide, c->associated_dir, tiff, sink, err);
     }
     r->times.mill_ns += sm_now_ns() - start;
     if (st == SM_OK) {

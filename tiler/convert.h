@@ -13,6 +13,7 @@ typedef struct sm_convert_options {
     sm_profile profile;
     bool share_blank;
     bool blank_bad_tiles;
+    bool keep_associated;  /* label, macro, thumbnail go into the output */
     unsigned threads;      /* >= 1 */
     uint64_t memory_bytes; /* refuse at the start what cannot stay within; 0: no check */
     const char *scratch;   /* folder for a local copy of what cannot be streamed from a mount */
@@ -31,7 +32,8 @@ typedef struct sm_convert_report {
     char reader[32], vendor[64];
     double mpp_x, mpp_y, objective;
     size_t icc_len;
-    uint32_t n_associated;         /* associated images of the source, which are left out */
+    uint32_t n_associated;         /* associated images of the source */
+    bool kept_associated;          /* they are in the output */
     uint64_t source_bytes, output_bytes;
     sm_digest source_sha256, output_sha256;
     bool output_hashed;            /* false with --verify none */

@@ -91,8 +91,10 @@ static sm_status notes(const sm_convert_report *r, sm_buf *text, sm_error *err)
         st = sm_buf_printf(text, err, "  note: the source does not say its MPP; neither does the "
                                       "output\n");
     if (st == SM_OK && r->n_associated > 0)
-        st = sm_buf_printf(text, err, "  note: %u associated images (label, macro, ...) were left "
-                                      "out; they can show patient data\n", r->n_associated);
+        st = sm_buf_printf(text, err,
+                           "  note: %u associated images (label, macro, ...) were %s; they can "
+                           "show patient data\n",
+                           r->n_associated, r->kept_associated ? "kept" : "left out");
     if (st == SM_OK && r->staged)
         st = sm_buf_printf(text, err, "  note: read through a scratch copy\n");
     if (st == SM_OK && r->n_bad > 0)
@@ -163,7 +165,8 @@ static void json_source(cJSON *root, const char *in, const sm_convert_report *r)
         (void)cJSON_AddNumberToObject(o, "objective", r->objective);
     add_number(o, "icc_bytes", r->icc_len);
     add_number(o, "missing_tiles", r->n_missing);
-    add_number(o, "associated_left_out", r->n_associated);
+    add_number(o, "associated_images", r->n_associated);
+    (void)cJSON_AddBoolToObject(o, "associated_kept", r->kept_associated);
 }
 
 static void json_levels(cJSON *output, const sm_convert_report *r)

@@ -77,6 +77,10 @@ static sm_status generic_open(sm_slide *slide, sm_error *err)
         return st;
     memcpy(slide->info.vendor, "generic-tiff", sizeof "generic-tiff");
     sm_slide_tiff_mpp(slide, base);
+    const char *power = strstr(base->description, "|AppMag="); /* as slidemill's generic profile */
+    if (power != NULL && strncmp(base->description, "slidemill ", 10) == 0)
+        slide->info.objective = sm_slide_number(power + strlen("|AppMag="));
+    sm_slide_tiff_find_named(slide);
     return SM_OK;
 }
 

@@ -67,6 +67,9 @@ void sm_slide_tiff_mpp(sm_slide *slide, const sm_tiff_dir *dir);
 /** Note an associated image; beyond SM_MAX_ASSOCIATED, or of a name that is there, it is ignored.
  */
 void sm_slide_tiff_associate(sm_slide *slide, const char *name, const sm_tiff_dir *dir);
+/** Note the stripped images of the chain that say "label", "macro" or "thumbnail" in their
+ * description, as slidemill itself writes them. */
+void sm_slide_tiff_find_named(sm_slide *slide);
 /** Reader slot: pixels of such an image. */
 sm_status sm_slide_tiff_associated(const sm_slide *slide, uint32_t i, uint8_t *rgb, sm_error *err);
 

@@ -318,6 +318,7 @@ static sm_status open_image(sm_slide *slide, const ome_doc *doc, sm_error *err)
     sm_slide_tiff_mpp(slide, base);
     slide->info.objective = find_objective(doc, image);
     find_associated(slide, doc, chosen);
+    sm_slide_tiff_find_named(slide);
     return SM_OK;
 }
 

@@ -523,6 +523,17 @@ void sm_slide_tiff_associate(sm_slide *slide, const char *name, const sm_tiff_di
     slide->associated_dir[info->n_associated++] = dir->offset;
 }
 
+void sm_slide_tiff_find_named(sm_slide *slide)
+{
+    static const char *const names[] = {"label", "macro", "thumbnail"};
+    for (uint32_t i = 1; i < sm_tiff_chain_count(slide->tiff); i++) {
+        const sm_tiff_dir *dir = sm_tiff_dir_at(slide->tiff, i);
+        for (size_t k = 0; k < SM_COUNT(names); k++)
+            if (!dir->tiled && strcmp(dir->description, names[k]) == 0)
+                sm_slide_tiff_associate(slide, names[k], dir);
+    }
+}
+
 sm_status sm_slide_tiff_associated(const sm_slide *slide, uint32_t i, uint8_t *rgb, sm_error *err)
 {
     const sm_associated *image = &slide->info.associated[i];

@@ -16,8 +16,8 @@ class MadeLevels(harness.Case):
     libtiff = tiffs.LibTiff()
 
     def check(self, level_0, out, levels, factor=2):
-        """Every level of out against 2x2 means of the true level 0; returns the smallest PSNR."""
-        reference, worst = level_0, float("inf")
+        """Every level of out against 2x2 means of the true level 0."""
+        reference = level_0
         for i in range(1, len(levels)):
             for _ in range({2: 1, 4: 2}[factor]):
                 reference = tiffs.mean2x2(reference)
@@ -25,10 +25,11 @@ class MadeLevels(harness.Case):
             self.assertEqual(now.shape, reference.shape, f"size of level {i}")
             self.assertEqual((levels[i]["width"], levels[i]["height"]),
                              (now.shape[1], now.shape[0]))
-            value = tiffs.psnr(reference, now)
-            worst = min(worst, value)
-            self.assertGreaterEqual(value, 40, f"PSNR of level {i}, {levels[i]['how_text']}")
-        return worst
+            # 40 dB; of a grainy picture quality 95 itself keeps less, then nearly what it keeps.
+            itself = tiffs.psnr(reference, tiffs.jpeg_decode(tiffs.jpeg_encode(reference, 95), b"",
+                                                             True))
+            self.assertGreaterEqual(tiffs.psnr(reference, now), min(40, itself - 0.5),
+                                    f"PSNR of level {i}, {levels[i]['how_text']}")
 
     def true_level_0(self, name):
         path = harness.slide(name)

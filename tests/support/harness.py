@@ -4,6 +4,7 @@ Tests are unittest classes whose methods are named as claims. A module ends in `
 exit code is 77 when nothing could run.
 """
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -166,9 +167,23 @@ class Case(unittest.TestCase):
                 left = [f for f in os.listdir(folder) if f.startswith("." + name)]
                 self.assertEqual(left, [], "temporary files left behind")
 
+    def sha256(self, path):
+        with open(path, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest()
+
     def assert_level(self, level, **expected):
         for key, value in expected.items():
             self.assertEqual(level.get(key), value, f"{key} of {level}")
+
+
+def mosaic(path, *options):
+    """A slide in SVS layout, of any size, out of a drawn one (bench/mosaic)."""
+    program = os.path.join(BIN, "mosaic")
+    if not os.access(program, os.X_OK):
+        raise unittest.SkipTest("no mosaic program")
+    subprocess.run([program, *map(str, options), "--synthetic", path], check=True,
+                   stdout=subprocess.DEVNULL, timeout=120 * SLOWER)
+    return path
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "tests/support/check.h"
 #include "tiler/slide.h"
 #include "tiler/tiff_dirs.h"
@@ -191,8 +192,8 @@ static void associated_images_have_the_colours_openslide_shows(void **state)
             openslide_get_associated_image_dimensions(osr, image->name, &w, &h);
             assert_int_equal(w, image->w_px);
             assert_int_equal(h, image->h_px);
-            uint8_t *rgb = malloc(3 * n_px);
-            uint32_t *argb = malloc(4 * n_px);
+            uint8_t *rgb = sm_malloc_array(n_px, 3);
+            uint32_t *argb = sm_malloc_array(n_px, 4);
             assert_true(rgb != NULL && argb != NULL);
             SM_CHECK_OK(sm_slide_associated(o.slide, i, rgb, &err), &err);
             openslide_read_associated_image(osr, image->name, argb);
@@ -229,8 +230,8 @@ static void rendered_pixels_are_openslides(void **state)
         const size_t n_px = (size_t)rect.w * rect.h, stride = 3 * (size_t)rect.w + 5;
         SM_CHECK_OK(open_slide(cases[i].name, &o, &err), &err);
         openslide_t *osr = open_reference(cases[i].name);
-        uint8_t *rgb = malloc(stride * rect.h), *tight = malloc(3 * n_px);
-        uint32_t *argb = malloc(4 * n_px);
+        uint8_t *rgb = sm_malloc_array(stride, rect.h), *tight = sm_malloc_array(n_px, 3);
+        uint32_t *argb = sm_malloc_array(n_px, 4);
         assert_true(rgb != NULL && tight != NULL && argb != NULL);
         SM_CHECK_OK(sm_slide_render(o.slide, cases[i].level, rect, rgb, stride, &err), &err);
         for (uint32_t y = 0; y < rect.h; y++)
@@ -261,7 +262,7 @@ static void a_failed_rendering_leaves_the_others_alone(void **state)
     snprintf(path, sizeof path, "%s/aperio/tcga-cr-7395-01a-01-ts1.svs", slides);
     SM_CHECK_OK(sm_source_open(path, &o.source, &err), &err);
     const size_t len = (size_t)sm_source_size(o.source);
-    uint8_t *bytes = malloc(len), *rgb = malloc(3 * 256 * 256);
+    uint8_t *bytes = malloc(len), *rgb = sm_malloc_array(768, 256);
     assert_true(bytes != NULL && rgb != NULL);
     SM_CHECK_OK(sm_source_pread(o.source, bytes, len, 0, &err), &err);
     sm_tiff *tiff = NULL; /* the sixth tile of level 0 */
