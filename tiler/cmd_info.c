@@ -22,6 +22,7 @@
 #include "common/opts.h"
 #include "common/progress.h"
 #include "tiler/slide.h"
+#include "tiler/versions.h"
 
 #define MAX_FILES 4096
 
@@ -494,7 +495,7 @@ int main(int argc, char **argv)
     const char *files[MAX_FILES];
     unsigned n = 0;
     int code = 0;
-    if (!sm_opts_start(&COMMAND, argc, argv, &cfg, files, &n, NULL, &code))
+    if (!sm_opts_start(&COMMAND, argc, argv, &cfg, files, &n, sm_library_versions(), &code))
         return code;
     sm_buf scratch = {0};
     bool after = false;

@@ -34,7 +34,7 @@ sm_status sm_decoder_open(const sm_slide *slide, uint32_t level, sm_decoder **de
     const sm_status st = made->codec->open(made, err);
     if (st != SM_OK) {
         sm_decoder_close(&made);
-        sm_error_prefix(err, "level %" PRIu32 ": ", level);
+        sm_error_prefix(err, "level %" PRIu32, level);
         return st;
     }
     *decoder = made;

@@ -157,7 +157,7 @@ static sm_status create_guarded(jpeg_state *s, sm_error *err)
 {
     if (setjmp(s->error.jump) != 0) {
         const sm_status st = sm_jpeg_error_report(&s->error, err);
-        sm_error_prefix(err, "JPEG tables: ");
+        sm_error_prefix(err, "JPEG tables");
         return st;
     }
     create(s);

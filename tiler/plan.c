@@ -167,7 +167,9 @@ static void as_source(sm_out_level *out, const sm_level *l)
 {
     out->codec = l->codec;
     out->compression = l->compression;
-    out->predictor = l->predictor;
+    out->predictor = 1; /* the others have none, whatever a stray tag says */
+    if (l->codec == SM_CODEC_LZW || l->codec == SM_CODEC_DEFLATE || l->codec == SM_CODEC_ZSTD)
+        out->predictor = l->predictor;
     out->photometric = l->photometric;
     if (l->codec == SM_CODEC_JPEG) {
         out->photometric = l->jpeg.colour == SM_COLOUR_YCBCR ? 6 : 2;

@@ -318,7 +318,7 @@ class Mistakes(harness.Case):
                 self.check([*args, "in.svs", "out.tif"], word)
                 self.check(["in.svs", "out.tif", *args], word)
         for args, word in [([], "IN"), (["in.svs"], "OUT"), (["in.svs", "a.tif", "b.tif"], "b.tif"),
-                           (["", "out.tif"], "IN"), (["in.svs", ""], ""),
+                           (["", "out.tif"], "cannot open"), (["in.svs", ""], ""),
                            (["in.svs", "out.tif", "--tile-px"], "--tile-px"),
                            (["in.svs", "out.tif", "--levels"], "--levels"),
                            (["--", "--force", "in.svs", "x"], "x"),

@@ -36,7 +36,7 @@ class SameBytes(harness.Case):
                     out, summary = self.convert(source, f"way-{n}.tif", "--threads", threads,
                                                 *MODES[mode], env=env)
                     self.assertEqual(summary["threads"], int(threads))
-                    if "SLIDEMILL_IO" in env:
+                    if "SLIDEMILL_IO" in env and summary["streamed"]:
                         self.assertIn("threads", summary["io"])
                     digest = self.sha256(out)
                     self.assertEqual(summary["output"]["sha256"], digest, "the digest it tells")
@@ -86,7 +86,8 @@ class SameBytes(harness.Case):
         out, _ = self.convert(path, "unmistakable-target-name.tif")
         with open(out, "rb") as f:
             data = f.read()
-        for word in (b"unmistakable", self.dir.encode(), os.uname().nodename.encode()):
+        words = [b"unmistakable", self.dir.encode(), os.uname().nodename.encode()]
+        for word in [w for w in words if len(w) > 6]:
             self.assertNotIn(word, data)
 
 

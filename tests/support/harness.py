@@ -177,12 +177,15 @@ class Case(unittest.TestCase):
 
 
 def mosaic(path, *options):
-    """A slide in SVS layout, of any size, out of a drawn one (bench/mosaic)."""
+    """A slide in SVS layout, of any size, out of the tiles of a drawn one (bench/mosaic)."""
     program = os.path.join(BIN, "mosaic")
     if not os.access(program, os.X_OK):
         raise unittest.SkipTest("no mosaic program")
-    subprocess.run([program, *map(str, options), "--synthetic", path], check=True,
-                   stdout=subprocess.DEVNULL, timeout=120 * SLOWER)
+    how = {"check": True, "stdout": subprocess.DEVNULL, "timeout": 120 * SLOWER}
+    with tempfile.TemporaryDirectory(prefix="slidemill-test.", dir=_scratch_base()) as folder:
+        drawn = os.path.join(folder, "drawn.svs")
+        subprocess.run([program, "--synthetic", drawn], **how)
+        subprocess.run([program, *map(str, options), drawn, path], **how)
     return path
 
 

@@ -83,9 +83,9 @@ static void every_size_is_the_mean_of_four(void **state)
         for (size_t k = 0; k < SM_COUNT(SIDES); k++) {
             const uint32_t w = SIDES[i], h = SIDES[k];
             const uint32_t down_w = w > 1 ? w / 2 : 1, down_h = h > 1 ? h / 2 : 1;
-            check_mean(w, h, down_w, down_h, &random);             /* an odd last one is dropped */
-            check_mean(w, h, (w + 1) / 2, (h + 1) / 2, &random);   /* ... or is its own partner */
-            check_mean(w, h, (down_w + 1) / 2, down_h, &random);   /* part of it */
+            check_mean(w, h, down_w, down_h, &random);           /* an odd last one is dropped */
+            check_mean(w, h, (w + 1) / 2, (h + 1) / 2, &random); /* ... or is its own partner */
+            check_mean(w, h, (down_w + 1) / 2, down_h, &random); /* part of it */
         }
     }
 }
@@ -135,10 +135,10 @@ static void padding_repeats_the_last_column_and_row(void **state)
         const char *name;
         uint32_t w, h, tile_w, tile_h;
     } cases[] = {
-        {"one pixel", 1, 1, 16, 16},      {"one row", 13, 1, 16, 16},
-        {"one column", 1, 13, 16, 16},    {"nothing to do", 16, 16, 16, 16},
-        {"full width", 16, 7, 16, 16},    {"full height", 7, 16, 16, 16},
-        {"both edges", 31, 17, 32, 48},   {"one short", 15, 15, 16, 16},
+        {"one pixel", 1, 1, 16, 16},    {"one row", 13, 1, 16, 16},
+        {"one column", 1, 13, 16, 16},  {"nothing to do", 16, 16, 16, 16},
+        {"full width", 16, 7, 16, 16},  {"full height", 7, 16, 16, 16},
+        {"both edges", 31, 17, 32, 48}, {"one short", 15, 15, 16, 16},
     };
     sm_random random = {2};
     for (size_t i = 0; i < SM_COUNT(cases); i++) {

@@ -22,6 +22,12 @@ typedef struct lv {
     void (*bend)(sm_level *l); /* NULL: baseline YCbCr 4:2:0 JPEG */
 } lv;
 
+#define PLAIN(w, h) TILED(w, h, 256)
+#define TILED(w, h, tile)                                                                          \
+    {                                                                                              \
+        w, h, tile, tile, NULL                                                                     \
+    }
+
 static void is_strips(sm_level *l)
 {
     l->tiled = false;
@@ -163,8 +169,7 @@ static void check_levels(const char *name, const sm_plan *p, const sm_slide *sli
     for (uint32_t i = 0; i < p->n_out; i++) {
         const sm_out_level *o = &p->out[i];
         const sm_grid grid = sm_grid_for(o->w_px, o->h_px, o->tile_w_px, o->tile_h_px);
-        const double down =
-            ((double)base->w_px / o->w_px + (double)base->h_px / o->h_px) / 2;
+        const double down = ((double)base->w_px / o->w_px + (double)base->h_px / o->h_px) / 2;
         if (o->grid.cols != grid.cols || o->grid.rows != grid.rows)
             fail_msg("%s: grid of output %u", name, i);
         if (fabs(o->downsample - down) > 1e-9 * down)
@@ -234,42 +239,46 @@ static void auto_keeps_what_is_there_and_fills_the_gaps(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"levels 1, 4, 16 are kept",
-         {{16000, 12000}, {4000, 3000}, {1000, 750}},
+         {PLAIN(16000, 12000), PLAIN(4000, 3000), PLAIN(1000, 750)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 copied; 1000x750/256 copied",
          ""},
         {"a missing 4 is made",
-         {{16000, 12000}, {1000, 750}},
+         {PLAIN(16000, 12000), PLAIN(1000, 750)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 idct; 1000x750/256 copied",
          ""},
         {"missing 4 and 16",
-         {{64000, 12000}, {1000, 187}},
+         {PLAIN(64000, 12000), PLAIN(1000, 187)},
          {0},
          "64000x12000/256 copied; 16000x3000/256 idct; 4000x750/256 mean; 1000x187/256 copied",
          ""},
         {"down to 1024 when the source ends early",
-         {{16000, 12000}, {4000, 3000}},
+         {PLAIN(16000, 12000), PLAIN(4000, 3000)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 copied; 1000x750/256 idct",
          ""},
         {"by two at the end",
-         {{2000, 1500}},
+         {PLAIN(2000, 1500)},
          {0},
          "2000x1500/256 copied; 1000x750/256 idct",
          ""},
-        {"by four at the end", {{2500, 100}}, {0}, "2500x100/256 copied; 625x25/256 idct", ""},
-        {"exactly 1024 is small enough", {{1024, 1024}}, {0}, "1024x1024/256 copied", ""},
-        {"one more is not", {{1025, 1}}, {0}, "1025x1/256 copied; 512x1/256 mean", ""},
+        {"by four at the end", {PLAIN(2500, 100)}, {0}, "2500x100/256 copied; 625x25/256 idct", ""},
+        {"exactly 1024 is small enough", {PLAIN(1024, 1024)}, {0}, "1024x1024/256 copied", ""},
+        {"one more is not", {PLAIN(1025, 1)}, {0}, "1025x1/256 copied; 512x1/256 mean", ""},
         {"rounded up sides are a step of 4",
-         {{4001, 4001}, {1001, 1001}},
+         {PLAIN(4001, 4001), PLAIN(1001, 1001)},
          {0},
          "4001x4001/256 copied; 1001x1001/256 copied",
          ""},
-        {"one pixel", {{1, 1}}, {0}, "1x1/256 copied", ""},
-        {"one column", {{1, 5000}}, {0}, "1x5000/256 copied; 1x1250/256 mean; 1x625/256 mean", ""},
+        {"one pixel", {PLAIN(1, 1)}, {0}, "1x1/256 copied", ""},
+        {"one column",
+         {PLAIN(1, 5000)},
+         {0},
+         "1x5000/256 copied; 1x1250/256 mean; 1x625/256 mean",
+         ""},
         {"a sparse level is not kept",
-         {{16000, 12000}, {4000, 3000, 0, 0, is_sparse}, {1000, 750}},
+         {PLAIN(16000, 12000), {4000, 3000, 0, 0, is_sparse}, PLAIN(1000, 750)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 idct; 1000x750/256 copied",
          ""},
@@ -282,17 +291,17 @@ static void source_takes_exactly_what_is_there(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"one level",
-         {{16000, 12000}},
+         {PLAIN(16000, 12000)},
          {.levels = SM_LEVELS_SOURCE},
          "16000x12000/256 copied",
          ""},
         {"odd steps",
-         {{16000, 12000}, {700, 525}, {699, 524}},
+         {PLAIN(16000, 12000), PLAIN(700, 525), PLAIN(699, 524)},
          {.levels = SM_LEVELS_SOURCE},
          "16000x12000/256 copied; 700x525/256 copied; 699x524/256 copied",
          ""},
         {"a sparse level is moved or decoded, not dropped",
-         {{16000, 12000}, {4000, 3000, 0, 0, is_sparse}},
+         {PLAIN(16000, 12000), {4000, 3000, 0, 0, is_sparse}},
          {.levels = SM_LEVELS_SOURCE},
          "16000x12000/256 copied; 4000x3000/256 retiled",
          ""},
@@ -305,38 +314,42 @@ static void dyadic_halves_until_one_tile_is_enough(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"nothing but level 0",
-         {{1000, 600}},
+         {PLAIN(1000, 600)},
          {.levels = SM_LEVELS_DYADIC},
          "1000x600/256 copied; 500x300/256 idct; 250x150/256 mean",
          ""},
         {"levels 1, 4, 16",
-         {{4096, 4096}, {1024, 1024}, {256, 256}},
+         {PLAIN(4096, 4096), PLAIN(1024, 1024), PLAIN(256, 256)},
          {.levels = SM_LEVELS_DYADIC},
          "4096x4096/256 copied; 2048x2048/256 idct; 1024x1024/256 copied; 512x512/256 idct; "
          "256x256/256 copied",
          ""},
         {"a level of another size is not taken",
-         {{1000, 600}, {501, 301}},
+         {PLAIN(1000, 600), PLAIN(501, 301)},
          {.levels = SM_LEVELS_DYADIC},
          "1000x600/256 copied; 500x300/256 idct; 250x150/256 mean",
          ""},
-        {"exactly one tile", {{256, 256}}, {.levels = SM_LEVELS_DYADIC}, "256x256/256 copied", ""},
+        {"exactly one tile",
+         {PLAIN(256, 256)},
+         {.levels = SM_LEVELS_DYADIC},
+         "256x256/256 copied",
+         ""},
         {"one pixel over",
-         {{257, 256}},
+         {PLAIN(257, 256)},
          {.levels = SM_LEVELS_DYADIC},
          "257x256/256 copied; 128x128/256 idct",
          ""},
         {"a row of one pixel",
-         {{600, 1}},
+         {PLAIN(600, 1)},
          {.levels = SM_LEVELS_DYADIC},
          "600x1/256 copied; 300x1/256 mean; 150x1/256 mean",
          ""},
         {"prime sides",
-         {{521, 1009}},
+         {PLAIN(521, 1009)},
          {.levels = SM_LEVELS_DYADIC},
          "521x1009/256 copied; 260x504/256 idct; 130x252/256 mean",
          ""},
-        {"one pixel", {{1, 1}}, {.levels = SM_LEVELS_DYADIC}, "1x1/256 copied", ""},
+        {"one pixel", {PLAIN(1, 1)}, {.levels = SM_LEVELS_DYADIC}, "1x1/256 copied", ""},
         {"all of the largest there is, from pixels",
          {{2147483647, 3, 256, 256, is_strips}},
          {.levels = SM_LEVELS_DYADIC, .tile_px = 4096},
@@ -361,29 +374,29 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
         .levels = SM_LEVELS_SOURCE                                                                 \
     }
     static const plan_case cases[] = {
-        {"240 is a multiple of 16", {{960, 960, 240}}, ONE, "960x960/240 copied", ""},
+        {"240 is a multiple of 16", {TILED(960, 960, 240)}, ONE, "960x960/240 copied", ""},
         {"240 to 256",
-         {{960, 960, 240}},
+         {TILED(960, 960, 240)},
          {.levels = SM_LEVELS_SOURCE, .tile_px = 256},
          "960x960/256 retiled",
          "its tiles are 240 x 240 px and --tile-px asks for 256"},
         {"240 to 512",
-         {{960, 960, 240}},
+         {TILED(960, 960, 240)},
          {.levels = SM_LEVELS_SOURCE, .tile_px = 512},
          "960x960/512 retiled",
          "its tiles are 240 x 240 px and --tile-px asks for 512"},
         {"256 to 256",
-         {{960, 960}},
+         {PLAIN(960, 960)},
          {.levels = SM_LEVELS_SOURCE, .tile_px = 256},
          "960x960/256 copied",
          ""},
         {"retile asked for: 512",
-         {{960, 960, 240}},
+         {TILED(960, 960, 240)},
          {.levels = SM_LEVELS_SOURCE, .tiles = SM_TILES_RETILE},
          "960x960/512 retiled",
          ""},
         {"retile asked for, and there already",
-         {{960, 960, 512}},
+         {TILED(960, 960, 512)},
          {.levels = SM_LEVELS_SOURCE, .tiles = SM_TILES_RETILE},
          "960x960/512 copied",
          ""},
@@ -393,12 +406,12 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/512 transcoded",
          "only JPEG tiles can be moved as coefficients"},
         {"transcode asked for: nothing to explain",
-         {{960, 960, 240}},
+         {TILED(960, 960, 240)},
          {.levels = SM_LEVELS_SOURCE, .tiles = SM_TILES_TRANSCODE},
          "960x960/240 transcoded",
          ""},
         {"tiles of 200 fall on no MCU of 4:2:0",
-         {{960, 960, 200}},
+         {TILED(960, 960, 200)},
          ONE,
          "960x960/512 transcoded",
          "its tile sides are not multiples of 16"},
@@ -413,12 +426,12 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/512 retiled",
          "its tile sides are not multiples of 16"},
         {"oblong tiles are copied, but not taken for what is made",
-         {{2000, 960, 256, 128}},
+         {{2000, 960, 256, 128, NULL}},
          {0},
          "2000x960/256 copied; 1000x480/512 idct",
          ""},
         {"tiles larger than 1024 likewise",
-         {{3000, 960, 2048}},
+         {TILED(3000, 960, 2048)},
          {0},
          "3000x960/2048 copied; 750x240/512 idct",
          ""},
@@ -427,7 +440,10 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          ONE,
          "960x960/512 transcoded",
          "it is stored in strips"},
-        {"strips of 16", {{512, 960, 512, 16, is_strips}}, ONE, "512x960/512 transcoded",
+        {"strips of 16",
+         {{512, 960, 512, 16, is_strips}},
+         ONE,
+         "512x960/512 transcoded",
          "it is stored in strips"},
         {"planar",
          {{960, 960, 256, 256, is_planar}},
@@ -460,7 +476,7 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/256 transcoded",
          "some of its tiles are missing"},
         {"another codec",
-         {{960, 960}},
+         {PLAIN(960, 960)},
          {.levels = SM_LEVELS_SOURCE, .codec = SM_CODEC_MODE_ZSTD},
          "960x960/256 transcoded",
          "its tiles are jpeg and --codec asks for zstd"},
@@ -485,7 +501,7 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/256 transcoded",
          "its pixels are not 8-bit RGB"},
         {"one pixel, moved",
-         {{1, 1, 240}},
+         {TILED(1, 1, 240)},
          {.levels = SM_LEVELS_SOURCE, .tile_px = 256},
          "1x1/256 retiled",
          "its tiles are 240 x 240 px and --tile-px asks for 256"},
@@ -498,17 +514,17 @@ static void made_levels_start_from_what_is_decoded_anyway(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"transcoded: its own pixels",
-         {{2000, 2000}},
+         {PLAIN(2000, 2000)},
          {.tiles = SM_TILES_TRANSCODE},
          "2000x2000/256 transcoded; 1000x1000/256 mean",
          ""},
         {"copied JPEG: half-size decoding",
-         {{2000, 2000}},
+         {PLAIN(2000, 2000)},
          {0},
          "2000x2000/256 copied; 1000x1000/256 idct",
          ""},
         {"retiled: half-size decoding",
-         {{2000, 2000, 240}},
+         {TILED(2000, 2000, 240)},
          {.tile_px = 512},
          "2000x2000/512 retiled; 1000x1000/512 idct",
          "its tiles are 240 x 240 px and --tile-px asks for 512"},
@@ -531,10 +547,22 @@ static void the_output_says_what_the_bytes_are(void **state)
         uint16_t compression, photometric, predictor;
         uint8_t h, v;
     } cases[] = {
-        {"copied YCbCr", {512, 512}, {.quality = 75}, 7, 6, 1, 2, 2},
-        {"copied RGB whose tag says YCbCr", {512, 512, 0, 0, is_rgb}, {.quality = 75}, 7, 2, 1, 1,
+        {"copied YCbCr", PLAIN(512, 512), {.quality = 75}, 7, 6, 1, 2, 2},
+        {"copied RGB whose tag says YCbCr",
+         {512, 512, 0, 0, is_rgb},
+         {.quality = 75},
+         7,
+         2,
+         1,
+         1,
          1},
-        {"copied YCbCr whose tag says RGB", {512, 512, 0, 0, is_422}, {.quality = 75}, 7, 6, 1, 2,
+        {"copied YCbCr whose tag says RGB",
+         {512, 512, 0, 0, is_422},
+         {.quality = 75},
+         7,
+         6,
+         1,
+         2,
          1},
         {"copied JPEG with a predictor tag that means nothing",
          {512, 512, 0, 0, is_stray_predictor},
@@ -544,7 +572,13 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          2,
          2},
-        {"retiled RGB", {512, 512, 240, 240, is_rgb}, {.quality = 75, .tile_px = 256}, 7, 2, 1, 1,
+        {"retiled RGB",
+         {512, 512, 240, 240, is_rgb},
+         {.quality = 75, .tile_px = 256},
+         7,
+         2,
+         1,
+         1,
          1},
         {"copied deflate",
          {512, 512, 0, 0, is_deflate},
@@ -554,11 +588,11 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          0,
          0},
-        {"zstd", {512, 512}, {.quality = 75, .codec = SM_CODEC_MODE_ZSTD}, 50000, 2, 2, 0, 0},
-        {"lzw", {512, 512}, {.quality = 75, .codec = SM_CODEC_MODE_LZW}, 5, 2, 2, 0, 0},
-        {"none", {512, 512}, {.quality = 75, .codec = SM_CODEC_MODE_NONE}, 1, 2, 1, 0, 0},
+        {"zstd", PLAIN(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_ZSTD}, 50000, 2, 2, 0, 0},
+        {"lzw", PLAIN(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_LZW}, 5, 2, 2, 0, 0},
+        {"none", PLAIN(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_NONE}, 1, 2, 1, 0, 0},
         {"4:2:0 below quality 90",
-         {512, 512},
+         PLAIN(512, 512),
          {.quality = 89, .tiles = SM_TILES_TRANSCODE},
          7,
          6,
@@ -566,7 +600,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          2},
         {"4:4:4 from quality 90",
-         {512, 512},
+         PLAIN(512, 512),
          {.quality = 90, .tiles = SM_TILES_TRANSCODE},
          7,
          6,
@@ -574,7 +608,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          1},
         {"4:4:4 on request",
-         {512, 512},
+         PLAIN(512, 512),
          {.quality = 50, .tiles = SM_TILES_TRANSCODE, .subsampling = SM_SUBSAMPLING_444},
          7,
          6,
@@ -582,7 +616,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          1},
         {"4:2:2 on request",
-         {512, 512},
+         PLAIN(512, 512),
          {.quality = 95, .tiles = SM_TILES_TRANSCODE, .subsampling = SM_SUBSAMPLING_422},
          7,
          6,
@@ -590,7 +624,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          1},
         {"4:2:0 on request",
-         {512, 512},
+         PLAIN(512, 512),
          {.quality = 95, .tiles = SM_TILES_TRANSCODE, .subsampling = SM_SUBSAMPLING_420},
          7,
          6,
@@ -602,7 +636,8 @@ static void the_output_says_what_the_bytes_are(void **state)
         sm_plan plan;
         planned(cases[i].name, &cases[i].level, 1, &cases[i].o, &plan);
         const sm_out_level *o = &plan.out[0];
-        const bool sampling_ok = cases[i].h == 0 || (o->h_samp == cases[i].h && o->v_samp == cases[i].v);
+        const bool sampling_ok =
+            cases[i].h == 0 || (o->h_samp == cases[i].h && o->v_samp == cases[i].v);
         if (o->compression != cases[i].compression || o->photometric != cases[i].photometric ||
             o->predictor != cases[i].predictor || !sampling_ok)
             fail_msg("%s: compression %u, photometric %u, predictor %u, sampling %ux%u",
@@ -614,7 +649,7 @@ static void the_output_says_what_the_bytes_are(void **state)
 static void nothing_is_encoded_when_all_is_copied(void **state)
 {
     (void)state;
-    const lv levels[] = {{4000, 3000}, {1000, 750}};
+    const lv levels[] = {PLAIN(4000, 3000), PLAIN(1000, 750)};
     sm_plan plan;
     planned("all copied", levels, 2, &DEFAULTS, &plan);
     assert_false(plan.encodes);
@@ -639,19 +674,29 @@ static void copy_says_which_level_cannot_be_copied_and_why(void **state)
         sm_plan_options o;
         const char *want;
     } cases[] = {
-        {"level 0 in strips", {{960, 960, 960, 8, is_strips}}, {0},
+        {"level 0 in strips",
+         {{960, 960, 960, 8, is_strips}},
+         {0},
          "level 0 cannot be copied: it is stored in strips"},
-        {"level 1 progressive", {{960, 960}, {480, 480, 0, 0, is_progressive}}, {0},
+        {"level 1 progressive",
+         {PLAIN(960, 960), {480, 480, 0, 0, is_progressive}},
+         {0},
          "level 1 cannot be copied: its JPEG tiles are not baseline"},
         {"level 1 sparse",
-         {{960, 960}, {480, 480, 0, 0, is_sparse}},
+         {PLAIN(960, 960), {480, 480, 0, 0, is_sparse}},
          {.levels = SM_LEVELS_SOURCE},
          "level 1 cannot be copied: some of its tiles are missing"},
-        {"another tile size", {{960, 960}}, {.tile_px = 512},
+        {"another tile size",
+         {PLAIN(960, 960)},
+         {.tile_px = 512},
          "level 0 cannot be copied: its tiles are 256 x 256 px and --tile-px asks for 512"},
-        {"another codec", {{960, 960}}, {.codec = SM_CODEC_MODE_LZW},
+        {"another codec",
+         {PLAIN(960, 960)},
+         {.codec = SM_CODEC_MODE_LZW},
          "level 0 cannot be copied: its tiles are jpeg and --codec asks for lzw"},
-        {"only pixels", {{960, 960, 512, 512, is_rendered}}, {0},
+        {"only pixels",
+         {{960, 960, 512, 512, is_rendered}},
+         {0},
          "level 0 cannot be copied: its tiles are only to be had as pixels"},
     };
     for (size_t i = 0; i < SM_COUNT(cases); i++) {
@@ -671,7 +716,7 @@ static void copy_says_which_level_cannot_be_copied_and_why(void **state)
 static void tile_px_must_be_a_multiple_of_16(void **state)
 {
     (void)state;
-    const lv level = {960, 960};
+    const lv level = PLAIN(960, 960);
     sm_error err = SM_ERROR_INIT;
     sm_plan plan;
     sm_fake_slide *fake = make_slide(&level, 1);
@@ -685,7 +730,7 @@ static void an_unfit_level_is_transcoded_for_the_reason_given(void **state)
 {
     (void)state;
     static const char UNFIT[SM_MAX_LEVELS][128] = {"", "its tiles have different tables"};
-    const lv levels[] = {{4000, 3000}, {1000, 750}};
+    const lv levels[] = {PLAIN(4000, 3000), PLAIN(1000, 750)};
     sm_plan_options o = {.quality = 75, .unfit = UNFIT};
     sm_plan plan;
     char got[256];
@@ -711,8 +756,8 @@ static void an_unfit_level_is_transcoded_for_the_reason_given(void **state)
 static void every_plan_is_consistent(void **state)
 {
     (void)state;
-    static void (*const BENDS[])(sm_level *) = {NULL,      NULL,      is_strips, is_planar,
-                                                is_grey,   is_sparse, is_rgb,    is_422,
+    static void (*const BENDS[])(sm_level *) = {NULL,        NULL,      is_strips, is_planar,
+                                                is_grey,     is_sparse, is_rgb,    is_422,
                                                 is_rendered, is_deflate};
     static const uint32_t TILES[] = {16, 200, 240, 256, 512, 1024, 2048};
     sm_random r = {11};

@@ -23,8 +23,8 @@ enum { MAX_STAGES = 8, MAX_THREADS = 7 };
 typedef struct expected {
     uint8_t *rgb; /* w * h pixels */
     sm_grid grid;
-    uint64_t *seq;          /* by tile */
-    atomic_uint *handed;    /* by tile: times */
+    uint64_t *seq;       /* by tile */
+    atomic_uint *handed; /* by tile: times */
 } expected;
 
 /* One run: an image cut into pieces, put in some order. */
@@ -171,9 +171,9 @@ static void run_begin(run *r, uint32_t w, uint32_t h, uint32_t n_stages, uint32_
         w = sm_half_px(w);
         h = sm_half_px(h);
     }
-    SM_CHECK_OK(sm_pyramid_new(r->stages, n_stages, r->tile_w, r->tile_h, on_tile, r, &r->pyramid,
-                               &err),
-                &err);
+    SM_CHECK_OK(
+        sm_pyramid_new(r->stages, n_stages, r->tile_w, r->tile_h, on_tile, r, &r->pyramid, &err),
+        &err);
 }
 
 static void run_end(run *r)
@@ -297,8 +297,8 @@ static void image_equals_reference(unsigned threads, uint64_t seed)
 {
     static const struct {
         uint32_t tile, piece_w, piece_h;
-    } CUTS[] = {{240, 240, 240}, {256, 240, 240}, {256, 64, 16}, {16, 7, 13}, {16, 48, 112},
-                {64, 32, 32},    {16, 1000, 3}};
+    } CUTS[] = {{240, 240, 240}, {256, 240, 240}, {256, 64, 16}, {16, 7, 13},
+                {16, 48, 112},   {64, 32, 32},    {16, 1000, 3}};
     sm_random random = {seed};
     for (size_t i = 0; i < SM_COUNT(SIZES); i++)
         for (size_t k = 0; k < SM_COUNT(CUTS); k++)
@@ -397,11 +397,11 @@ static void a_finished_tile_cannot_be_begun_again(void **state)
     size_t stride = 0;
     sm_pyramid *p = small(64, 64, count_tile, &tiles);
     SM_CHECK_OK(put_fill(p, (sm_rect){0, 0, 32, 32}, &err), &err);
-    SM_CHECK_FAILS(sm_pyramid_begin(p, 0, 0, 0, 32, 32, &rgb, &stride, &err), &err,
-                   SM_ERR_INTERNAL, "twice");
+    SM_CHECK_FAILS(sm_pyramid_begin(p, 0, 0, 0, 32, 32, &rgb, &stride, &err), &err, SM_ERR_INTERNAL,
+                   "twice");
     assert_null(rgb);
-    SM_CHECK_FAILS(sm_pyramid_end(p, 0, 0, (sm_rect){0, 0, 32, 32}, 0, &err), &err,
-                   SM_ERR_INTERNAL, "");
+    SM_CHECK_FAILS(sm_pyramid_end(p, 0, 0, (sm_rect){0, 0, 32, 32}, 0, &err), &err, SM_ERR_INTERNAL,
+                   "");
     SM_CHECK_FAILS(sm_pyramid_end(p, 0, 0, (sm_rect){32, 0, 32, 32}, 0, &err), &err,
                    SM_ERR_INTERNAL, "not begun");
     sm_pyramid_free(&p);

@@ -262,7 +262,7 @@ static void a_failed_rendering_leaves_the_others_alone(void **state)
     snprintf(path, sizeof path, "%s/aperio/tcga-cr-7395-01a-01-ts1.svs", slides);
     SM_CHECK_OK(sm_source_open(path, &o.source, &err), &err);
     const size_t len = (size_t)sm_source_size(o.source);
-    uint8_t *bytes = malloc(len), *rgb = sm_malloc_array(768, 256);
+    uint8_t *bytes = sm_malloc_array(len, 1), *rgb = sm_malloc_array(768, 256);
     assert_true(bytes != NULL && rgb != NULL);
     SM_CHECK_OK(sm_source_pread(o.source, bytes, len, 0, &err), &err);
     sm_tiff *tiff = NULL; /* the sixth tile of level 0 */
