@@ -44,8 +44,8 @@ while IFS=$'\t' read -r pattern instead; do
     # ^ is the start of the code, after FILE:LINE:
     while IFS=: read -r file line what; do
         [[ -n $line ]] || continue
-        # tests may close what they opened; what they check is elsewhere
-        [[ $file == tests/* && $pattern == *close* ]] && continue
+        # a test chooses its own sizes, and what it closes is no product of ours
+        [[ $file == tests/* && $pattern =~ close|malloc ]] && continue
         fault "$file:$line" "${what#"${what%%[![:space:]]*}"}"
         printf '    instead: %s\n' "$instead"
     done < <(grep -E "${pattern/#^/^[^:]*:[0-9]+:}" <<<"$text")

@@ -16,7 +16,7 @@ jpeglib\.h|jerror\.h|jconfig\.h  tiler/*_jpeg.c tiler/retile.c tiler/jpeg_error.
 setjmp\.h                        tiler/*_jpeg.c tiler/retile.c tiler/jpeg_error.h bench/*.c
 tiffio\.h|tiff\.h|tiffvers\.h    tiler/tiff_dirs.c tiler/decode_tiff.c tiler/encode_lzw.c tiler/verify.c tiler/versions.c bench/*.c
 openjpeg.*                       tiler/decode_jp2k.c
-zstd\.h|zstd_errors\.h           tiler/encode_zstd.c tiler/versions.c bench/*.c
+zstd\.h|zstd_errors\.h           tiler/decode_tiff.c tiler/encode_zstd.c tiler/versions.c bench/*.c
 libdeflate\.h                    tiler/encode_deflate.c
 expat\.h                         tiler/slide_ome.c
 cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/journal.c

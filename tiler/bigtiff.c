@@ -132,18 +132,39 @@ sm_status sm_bigtiff_set_long(sm_bigtiff *t, uint32_t d, uint16_t tag, uint32_t 
     return st;
 }
 
+/* The simplest fraction of 32-bit numbers within 1e-12 of value, else the nearest of those that
+ * continued fractions give: within 2^-32, since the next one would have a number beyond 2^32. */
+static void as_fraction(double value, uint64_t *numerator, uint64_t *denominator)
+{
+    uint64_t n0 = 0, d0 = 1, n1 = 1, d1 = 0;
+    for (double x = value; x < 4294967296.0;) {
+        const uint64_t whole = (uint64_t)x, n = whole * n1 + n0, d = whole * d1 + d0;
+        if (n > UINT32_MAX || d > UINT32_MAX)
+            break;
+        n0 = n1;
+        d0 = d1;
+        n1 = n;
+        d1 = d;
+        const double off = (double)n / (double)d - value;
+        if ((off < 0 ? -off : off) <= 1e-12 * value)
+            break;
+        x = 1.0 / (x - (double)whole);
+    }
+    *numerator = n1;
+    *denominator = d1;
+}
+
 sm_status sm_bigtiff_set_rational(sm_bigtiff *t, uint32_t d, uint16_t tag, double value,
                                   sm_error *err)
 {
-    if (!(value > 0.0 && value < 4e9))
+    if (!(value >= 1e-9 && value < 4e9))
         return sm_fail(err, SM_ERR_INTERNAL, "TIFF tag %u: %g has no RATIONAL", tag, value);
-    uint32_t denominator = 1;
-    while (denominator < 100000000u && value * denominator * 10.0 < 4294967295.0)
-        denominator *= 10;
+    uint64_t numerator = 0, denominator = 1;
+    as_fraction(value, &numerator, &denominator);
     entry *e = NULL;
     const sm_status st = insert(t, d, tag, TYPE_RATIONAL, 1, 8, VALUE_BYTES, &e, err);
     if (st == SM_OK) {
-        put_le(e->value, (uint64_t)(value * denominator + 0.5), 4);
+        put_le(e->value, numerator, 4);
         put_le(e->value + 4, denominator, 4);
     }
     return st;
@@ -184,15 +205,15 @@ sm_status sm_bigtiff_share(sm_bigtiff *t, uint32_t d, uint16_t tag, uint32_t fro
     const entry *with = from < d ? find(&t->dirs[from], tag) : NULL;
     if (with == NULL || with->kind != VALUE_BYTES)
         return sm_fail(err, SM_ERR_INTERNAL, "TIFF tag %u has no earlier value to share", tag);
-    if (with->bytes <= 8)
-        return set_bytes(t, d, tag, with->type, with->value, (size_t)with->bytes, err);
-    const uint64_t bytes = with->bytes, n = with->n;
+    const bool stands_inline = with->bytes <= 8;
+    const unsigned size = with->n > 0 ? (unsigned)(with->bytes / with->n) : 1;
     entry *e = NULL;
-    const sm_status st = insert(t, d, tag, with->type, n, 1, VALUE_SHARED, &e, err);
-    if (st == SM_OK) {
-        e->bytes = bytes;
+    const sm_status st = insert(t, d, tag, with->type, with->n, size,
+                                stands_inline ? VALUE_BYTES : VALUE_SHARED, &e, err);
+    if (st == SM_OK && stands_inline)
+        memcpy(e->value, with->value, (size_t)with->bytes);
+    if (st == SM_OK)
         e->first = from;
-    }
     return st;
 }
 

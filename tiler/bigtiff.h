@@ -24,7 +24,7 @@ SM_NODISCARD sm_status sm_bigtiff_set_short(sm_bigtiff *tiff, uint32_t dir, uint
                                             const uint16_t *values, size_t n, sm_error *err);
 SM_NODISCARD sm_status sm_bigtiff_set_long(sm_bigtiff *tiff, uint32_t dir, uint16_t tag,
                                            uint32_t value, sm_error *err);
-/** Positive value as RATIONAL, exact to about 1e-9 of itself (0 < value < 4e9). */
+/** Positive value as RATIONAL, exact to 1e-9 of itself (1e-9 <= value < 4e9). */
 SM_NODISCARD sm_status sm_bigtiff_set_rational(sm_bigtiff *tiff, uint32_t dir, uint16_t tag,
                                                double value, sm_error *err);
 /** ASCII with its NUL. */

@@ -14,7 +14,7 @@
 double sm_compare_psnr(const sm_level_compare *c)
 {
     if (c->sum_squares == 0)
-        return INFINITY;
+        return (double)INFINITY;
     return 10.0 * log10(255.0 * 255.0 * (double)c->n_samples / (double)c->sum_squares);
 }
 

@@ -10,8 +10,8 @@ static sm_status physical_size(const sm_slide_info *info, sm_buf *out, sm_error 
     if (info->mpp_x <= 0.0 || info->mpp_y <= 0.0)
         return SM_OK;
     return sm_buf_printf(out, err,
-                         " PhysicalSizeX=\"%.9g\" PhysicalSizeXUnit=\"\xc2\xb5m\""
-                         " PhysicalSizeY=\"%.9g\" PhysicalSizeYUnit=\"\xc2\xb5m\"",
+                         " PhysicalSizeX=\"%.12g\" PhysicalSizeXUnit=\"\xc2\xb5m\""
+                         " PhysicalSizeY=\"%.12g\" PhysicalSizeYUnit=\"\xc2\xb5m\"",
                          info->mpp_x, info->mpp_y);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/buf.h"
+#include "tiler/coef_pack.h"
 
 /* Beyond this, file order must not cost more than 4 times the memory of grid order. */
 #define PEAK_ALWAYS_FINE ((uint64_t)128 << 20)
@@ -30,10 +31,16 @@ typedef struct sim {
     uint64_t live_bytes, peak_bytes, completed;
 } sim;
 
-uint64_t sm_coef_tile_bytes(const sm_out_level *out)
+uint64_t sm_coef_tile_bytes(const sm_level *l, const sm_out_level *out)
 {
-    const uint64_t luma = (uint64_t)out->tile_w_px * out->tile_h_px;
-    return 2 * (luma + 2 * luma / ((uint64_t)out->h_samp * out->v_samp));
+    const double px = (double)out->tile_w_px * out->tile_h_px;
+    const uint64_t n = (uint64_t)l->cols * l->rows;
+    double coded = 0;
+    for (uint64_t t = 0; t < n; t++)
+        coded += (double)l->lens[t];
+    coded *= px / ((double)n * l->tile_w_px * l->tile_h_px);
+    const double blocks = px / SM_BLOCK_COEFS * (1 + 2.0 / (out->h_samp * out->v_samp));
+    return sm_coef_pack_bound((uint64_t)blocks, (uint64_t)coded);
 }
 
 static sm_status grid_init(sim_grid *g, sm_error *err)
@@ -81,7 +88,7 @@ static sm_status sim_new(const sm_slide *slide, const sm_plan *plan, sim *s, sm_
                         .h = sm_min_u32(l->rows * l->tile_h_px, out->grid.rows * out->tile_h_px),
                         .tile_w = out->tile_w_px,
                         .tile_h = out->tile_h_px,
-                        .tile_bytes = sm_coef_tile_bytes(out),
+                        .tile_bytes = sm_coef_tile_bytes(l, out),
                         .child = SM_NO_STAGE,
                         .counted = true};
         st = grid_init(g, err);

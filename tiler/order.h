@@ -30,7 +30,8 @@ SM_NODISCARD sm_status sm_order_make(const sm_slide *slide, const sm_plan *plan,
                                      sm_error *err);
 void sm_order_free(sm_order *order);
 
-/** Bytes of one unfinished tile of retiled output level i (coefficients). */
-uint64_t sm_coef_tile_bytes(const sm_out_level *out);
+/** Bytes of one unfinished tile of a retiled output level: packed coefficients of a tile of average
+ *  weight (sm_coef_pack_bound). */
+uint64_t sm_coef_tile_bytes(const sm_level *source, const sm_out_level *out);
 
 #endif

@@ -67,7 +67,7 @@ static sm_status generic_text(const sm_slide_info *info, const sm_provenance *p,
 {
     sm_status st = sm_buf_printf(out, err, "slidemill " SM_VERSION);
     if (st == SM_OK && info->mpp_x > 0.0 && info->mpp_y > 0.0)
-        st = sm_buf_printf(out, err, "|MPP=%.9g", (info->mpp_x + info->mpp_y) / 2);
+        st = sm_buf_printf(out, err, "|MPP=%.12g", (info->mpp_x + info->mpp_y) / 2);
     if (st == SM_OK && info->objective > 0.0)
         st = sm_buf_printf(out, err, "|AppMag=%.6g", info->objective);
     if (st == SM_OK)

@@ -95,6 +95,11 @@ static sm_status drain(sm_reorder *q, sm_error *err)
         st = write_slot(q, s, err);
         pthread_mutex_lock(&q->lock);
         empty_slot(s);
+        if (st != SM_OK) { /* the rest must not be written as if this had been */
+            q->aborted = true;
+            pthread_cond_broadcast(&q->room);
+            break;
+        }
         q->next++;
         while (q->next < q->n && q->n_outputs[q->next] == 0)
             q->next++;
@@ -108,7 +113,7 @@ static sm_status add(slot *s, const sm_tile_out *tile, sm_error *err)
 {
     if (s->n == s->cap) {
         const uint32_t cap = s->cap > 0 ? 2 * s->cap : 4;
-        sm_tile_out *grown = realloc(s->tiles, cap * sizeof *grown); /* cap is small: no overflow */
+        sm_tile_out *grown = reallocarray(s->tiles, cap, sizeof *grown);
         if (grown == NULL)
             return sm_fail(err, SM_ERR_NOMEM, "out of memory for the output queue");
         s->tiles = grown;
@@ -122,13 +127,15 @@ sm_status sm_reorder_put(sm_reorder *q, uint64_t seq, sm_tile_out *tile, sm_erro
 {
     sm_status st = SM_OK;
     pthread_mutex_lock(&q->lock);
-    if (seq < q->next || seq >= q->next + q->window)
+    const bool here = seq >= q->next && seq < q->next + q->window && seq < q->n &&
+                      q->slots[seq % q->window].n < q->n_outputs[seq];
+    if (!here)
         st = q->aborted ? SM_OK
                         : sm_fail(err, SM_ERR_INTERNAL, "tile %llu of level %u is out of order",
                                   (unsigned long long)tile->tile, tile->level);
     else
         st = add(&q->slots[seq % q->window], tile, err);
-    if (st == SM_OK && seq >= q->next && seq < q->next + q->window) {
+    if (st == SM_OK && here) {
         tile->bytes = (sm_buf){0};
         st = drain(q, err);
     }

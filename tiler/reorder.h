@@ -20,7 +20,8 @@ typedef struct sm_tile_out {
     sm_buf bytes;
 } sm_tile_out;
 
-/** Write one tile; called in order, one call at a time. bytes stay the queue's. */
+/** Write one tile; called in order, one call at a time. bytes stay the queue's. After a failure no
+ *  other tile is written, as after sm_reorder_abort. */
 typedef sm_status (*sm_reorder_write)(void *user, const sm_tile_out *tile, sm_error *err);
 
 /** @param n_outputs  tiles to expect for each of the n units; borrowed */

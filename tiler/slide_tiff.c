@@ -21,6 +21,8 @@
 /* Tiles to look at before a level's JPEG is given up as corrupt. */
 #define JPEG_TRIES 16u
 #define ASPECT_TOLERANCE 0.02
+/* Numbers in text are not believed beyond this power of ten. */
+#define MAX_EXPONENT 1000
 
 /* ---- formats ---- */
 
@@ -212,7 +214,7 @@ static uint32_t virtual_rows(const sm_level *level, uint64_t row_bytes)
     const uint64_t most = VIRTUAL_STRIP_BYTES / row_bytes;
     uint32_t rows = most > 0 ? (uint32_t)most : 1;
     if (!strips_touch(level, row_bytes)) {
-        while (level->tile_h_px % rows != 0)
+        while (rows > 1 && level->tile_h_px % rows != 0)
             rows--;
     }
     return rows;
@@ -541,38 +543,50 @@ sm_status sm_slide_tiff_associated(const sm_slide *slide, uint32_t i, uint8_t *r
                             err);
 }
 
+/* Digits, with one '.' or ',' among them, as digits * 10^scale; those beyond the precision of a
+ * double only count for the scale. The end, or NULL if there is no digit. */
+static const char *read_digits(const char *text, uint64_t *digits, int *scale)
+{
+    bool fraction = false, any = false;
+    for (;; text++) {
+        const bool sign = *text == '.' || *text == ',';
+        if (sign && !fraction) {
+            fraction = true;
+        } else if (*text < '0' || *text > '9') {
+            return any ? text : NULL;
+        } else if (*digits < UINT64_MAX / 1000) {
+            *digits = *digits * 10 + (uint64_t)(*text - '0');
+            *scale -= fraction;
+            any = true;
+        } else if (*scale < MAX_EXPONENT) {
+            *scale += !fraction;
+        }
+    }
+}
+
+/* "e-1" and the like; 0 if there is none. */
+static int read_exponent(const char *text)
+{
+    if (*text != 'e' && *text != 'E')
+        return 0;
+    const bool minus = text[1] == '-';
+    int exponent = 0;
+    for (text += text[1] == '-' || text[1] == '+' ? 2 : 1; *text >= '0' && *text <= '9'; text++) {
+        if (exponent < MAX_EXPONENT)
+            exponent = exponent * 10 + (*text - '0');
+    }
+    return minus ? -exponent : exponent;
+}
+
 /* strtod obeys the locale's decimal sign, a scanner's text does not. */
 double sm_slide_number(const char *text)
 {
-    while (*text == ' ' || *text == '\t' || *text == '\r' || *text == '\n')
-        text++;
     uint64_t digits = 0;
-    int scale = 0, n = 0;
-    bool fraction = false;
-    for (; (*text >= '0' && *text <= '9') || ((*text == '.' || *text == ',') && !fraction);
-         text++) {
-        if (*text == '.' || *text == ',') {
-            fraction = true;
-            continue;
-        }
-        n++;
-        if (digits < UINT64_MAX / 1000) {
-            digits = digits * 10 + (uint64_t)(*text - '0');
-            scale -= fraction;
-        } else {
-            scale += !fraction;
-        }
-    }
-    if (n == 0)
+    int scale = 0;
+    const char *end = read_digits(text + strspn(text, " \t\r\n"), &digits, &scale);
+    if (end == NULL)
         return 0;
-    if ((*text == 'e' || *text == 'E') && text[1] != '\0') {
-        const bool minus = text[1] == '-';
-        int exponent = 0;
-        text += text[1] == '-' || text[1] == '+' ? 2 : 1;
-        for (; *text >= '0' && *text <= '9'; text++)
-            exponent = exponent < 1000 ? exponent * 10 + (*text - '0') : exponent;
-        scale += minus ? -exponent : exponent;
-    }
+    scale += read_exponent(end);
     /* a division by an exact power rounds once, so "0.4990" is the double nearest to it */
     const double value =
         scale < 0 ? (double)digits / pow(10, -scale) : (double)digits * pow(10, scale);

@@ -40,6 +40,7 @@ struct sm_tiff {
     bool bigtiff, big_endian;
     uint32_t n_dirs, n_chain;
     uint64_t n_tiles; /* of all directories */
+    uint64_t kept_bytes;
     sm_tiff_dir *dirs;
     void **owned; /* every array the directories point to */
     size_t n_owned, owned_cap;
@@ -230,15 +231,19 @@ static sm_status keep_copy(sm_tiff *tiff, const void *items, size_t n, size_t si
                            sm_error *err)
 {
     *copy = NULL;
+    if (n > (SM_TIFF_MAX_KEPT_BYTES - tiff->kept_bytes) / size)
+        return sm_fail(err, SM_ERR_LIMIT, "TIFF: more metadata than slidemill keeps");
     void *array = sm_malloc_array(n, size);
     if (array == NULL)
         return sm_fail(err, SM_ERR_NOMEM, "out of memory for %zu bytes of metadata", n * size);
     if (n > 0)
         memcpy(array, items, n * size);
     const sm_status st = keep(tiff, array, err);
-    if (st == SM_OK)
-        *copy = array;
-    return st;
+    if (st != SM_OK)
+        return st;
+    tiff->kept_bytes += n * size;
+    *copy = array;
+    return SM_OK;
 }
 
 static uint16_t get_u16(TIFF *tif, uint32_t tag, uint16_t absent)
@@ -338,13 +343,12 @@ static sm_status get_icc(sm_tiff *tiff, TIFF *tif, sm_tiff_dir *dir, sm_error *e
     const void *found = NULL;
     if (!TIFFGetField(tif, TIFFTAG_ICCPROFILE, &len, &found) || found == NULL || len == 0)
         return SM_OK;
-    for (uint32_t i = 0; i < tiff->n_dirs; i++) {
-        const sm_tiff_dir *other = &tiff->dirs[i];
-        if (other->icc_len == len && memcmp(other->icc, found, len) == 0) {
-            dir->icc = other->icc;
-            dir->icc_len = len;
-            return SM_OK;
-        }
+    /* with the one before only: comparing all with all is what a hostile file would want */
+    const sm_tiff_dir *prev = tiff->n_dirs > 0 ? &tiff->dirs[tiff->n_dirs - 1] : NULL;
+    if (prev != NULL && prev->icc_len == len && memcmp(prev->icc, found, len) == 0) {
+        dir->icc = prev->icc;
+        dir->icc_len = len;
+        return SM_OK;
     }
     void *copy = NULL;
     const sm_status st = keep_copy(tiff, found, len, 1, &copy, err);

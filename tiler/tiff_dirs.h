@@ -15,6 +15,7 @@
 #define SM_TIFF_MAX_TILES 16777216u               /* of one directory, planes counted */
 #define SM_TIFF_MAX_TILES_ALL 25165824u           /* of all directories together */
 #define SM_TIFF_MAX_METADATA_BYTES (256ull << 20) /* read from the file in all */
+#define SM_TIFF_MAX_KEPT_BYTES (512ull << 20)     /* held in memory, numbers widened */
 #define SM_TIFF_MAX_RGB_PX (32u << 20)            /* of an associated image */
 
 #define SM_TIFF_SUBIFD UINT32_MAX /* index of a directory that is not in the main chain */

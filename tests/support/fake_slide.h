@@ -76,4 +76,110 @@ static inline void sm_fake_free(sm_fake_slide **fake)
     *fake = NULL;
 }
 
+/* ---- slides from tables ---- */
+
+/* A level of a fake slide. Zero tile sides: 256. */
+typedef struct sm_fake_level {
+    uint32_t w, h, tile_w, tile_h;
+    void (*bend)(sm_level *l); /* NULL: baseline YCbCr 4:2:0 JPEG */
+} sm_fake_level;
+
+#define SM_FAKE_LEVEL(w, h) SM_FAKE_TILED(w, h, 256)
+#define SM_FAKE_TILED(w, h, tile)                                                                  \
+    {                                                                                              \
+        w, h, tile, tile, NULL                                                                     \
+    }
+
+static inline void sm_fake_strips(sm_level *l)
+{
+    l->tiled = false;
+}
+
+static inline void sm_fake_planar(sm_level *l)
+{
+    l->planar = true;
+}
+
+static inline void sm_fake_grey(sm_level *l)
+{
+    l->samples = 1;
+    l->photometric = 1;
+    l->jpeg = (sm_jpeg_traits){SM_COLOUR_GREY, 1, 1, 1, true, 75};
+}
+
+static inline void sm_fake_progressive(sm_level *l)
+{
+    l->jpeg.plain = false;
+}
+
+static inline void sm_fake_sparse(sm_level *l)
+{
+    l->n_missing = 1;
+}
+
+static inline void sm_fake_rgb(sm_level *l)
+{
+    l->photometric = 6; /* the tag lies */
+    l->jpeg.colour = SM_COLOUR_RGB;
+    l->jpeg.h_samp = l->jpeg.v_samp = 1;
+}
+
+static inline void sm_fake_422(sm_level *l)
+{
+    l->photometric = 2; /* the tag lies */
+    l->jpeg.v_samp = 1;
+}
+
+static inline void sm_fake_stray_predictor(sm_level *l)
+{
+    l->predictor = 2;
+}
+
+static inline void sm_fake_rendered(sm_level *l)
+{
+    l->codec = SM_CODEC_RENDERED;
+    l->compression = 0;
+    l->offsets = l->lens = NULL;
+}
+
+static inline void sm_fake_deflate(sm_level *l)
+{
+    l->codec = SM_CODEC_DEFLATE;
+    l->compression = 8;
+    l->photometric = 2;
+    l->predictor = 2;
+    l->jpeg = (sm_jpeg_traits){0};
+}
+
+static inline void sm_fake_deflate_sparse(sm_level *l)
+{
+    sm_fake_deflate(l);
+    l->n_missing = 1;
+}
+
+static inline void sm_fake_deflate_float_predictor(sm_level *l)
+{
+    sm_fake_deflate(l);
+    l->predictor = 3;
+}
+
+static inline void sm_fake_deflate_alpha(sm_level *l)
+{
+    sm_fake_deflate(l);
+    l->samples = 4;
+}
+
+static inline sm_fake_slide *sm_fake_make(const sm_fake_level *levels, size_t n)
+{
+    sm_fake_slide *fake = sm_fake_new();
+    for (size_t i = 0; i < n && levels[i].w != 0; i++) {
+        const sm_fake_level *v = &levels[i];
+        const uint32_t tw = v->tile_w != 0 ? v->tile_w : 256;
+        sm_level *l = sm_fake_add(fake, v->w, v->h, tw, v->tile_h != 0 ? v->tile_h : tw);
+        if (v->bend != NULL)
+            v->bend(l);
+    }
+    return fake;
+}
+
 #endif

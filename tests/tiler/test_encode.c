@@ -287,6 +287,22 @@ static void same_pixels_give_the_same_bytes(void **state)
     }
 }
 
+static void the_zstd_level_counts(void **state)
+{
+    (void)state;
+    size_t len[3];
+    static const int levels[] = {-7, 1, 19};
+    uint8_t *rgb = paint(GRADIENT, 128, 128);
+    for (size_t i = 0; i < SM_COUNT(levels); i++) {
+        const sm_encode_params p = {SM_CODEC_ZSTD, 128, 128, 0, 0, 0, levels[i]};
+        sm_buf tile = encode(&p, rgb);
+        len[i] = tile.len;
+        sm_buf_free(&tile);
+    }
+    assert_true(len[0] > len[1] && len[1] > len[2]);
+    free(rgb);
+}
+
 static void tiles_are_appended(void **state)
 {
     (void)state;
@@ -422,6 +438,7 @@ int main(void)
         cmocka_unit_test(jpeg_tiles_hold_no_tables_and_no_application_data),
         cmocka_unit_test(tables_are_a_stream_of_tables_only),
         cmocka_unit_test(same_pixels_give_the_same_bytes),
+        cmocka_unit_test(the_zstd_level_counts),
         cmocka_unit_test(tiles_are_appended),
         cmocka_unit_test(a_jpeg_tile_may_outgrow_its_room),
         cmocka_unit_test(wrong_parameters_are_refused),

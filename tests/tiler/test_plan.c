@@ -16,109 +16,8 @@
 #include "tests/support/random.h"
 #include "tiler/plan.h"
 
-/* A level of a fake slide. Zero tile sides: 256. */
-typedef struct lv {
-    uint32_t w, h, tile_w, tile_h;
-    void (*bend)(sm_level *l); /* NULL: baseline YCbCr 4:2:0 JPEG */
-} lv;
-
-#define PLAIN(w, h) TILED(w, h, 256)
-#define TILED(w, h, tile)                                                                          \
-    {                                                                                              \
-        w, h, tile, tile, NULL                                                                     \
-    }
-
-static void is_strips(sm_level *l)
-{
-    l->tiled = false;
-}
-
-static void is_planar(sm_level *l)
-{
-    l->planar = true;
-}
-
-static void is_grey(sm_level *l)
-{
-    l->samples = 1;
-    l->photometric = 1;
-    l->jpeg = (sm_jpeg_traits){SM_COLOUR_GREY, 1, 1, 1, true, 75};
-}
-
-static void is_progressive(sm_level *l)
-{
-    l->jpeg.plain = false;
-}
-
-static void is_sparse(sm_level *l)
-{
-    l->n_missing = 1;
-}
-
-static void is_rgb(sm_level *l)
-{
-    l->photometric = 6; /* the tag lies */
-    l->jpeg.colour = SM_COLOUR_RGB;
-    l->jpeg.h_samp = l->jpeg.v_samp = 1;
-}
-
-static void is_422(sm_level *l)
-{
-    l->photometric = 2; /* the tag lies */
-    l->jpeg.v_samp = 1;
-}
-
-static void is_stray_predictor(sm_level *l)
-{
-    l->predictor = 2;
-}
-
-static void is_rendered(sm_level *l)
-{
-    l->codec = SM_CODEC_RENDERED;
-    l->compression = 0;
-    l->offsets = l->lens = NULL;
-}
-
-static void is_deflate(sm_level *l)
-{
-    l->codec = SM_CODEC_DEFLATE;
-    l->compression = 8;
-    l->photometric = 2;
-    l->predictor = 2;
-    l->jpeg = (sm_jpeg_traits){0};
-}
-
-static void is_deflate_sparse(sm_level *l)
-{
-    is_deflate(l);
-    l->n_missing = 1;
-}
-
-static void is_deflate_float_predictor(sm_level *l)
-{
-    is_deflate(l);
-    l->predictor = 3;
-}
-
-static void is_deflate_alpha(sm_level *l)
-{
-    is_deflate(l);
-    l->samples = 4;
-}
-
-static sm_fake_slide *make_slide(const lv *levels, size_t n)
-{
-    sm_fake_slide *fake = sm_fake_new();
-    for (size_t i = 0; i < n && levels[i].w != 0; i++) {
-        const lv *v = &levels[i];
-        const uint32_t tw = v->tile_w != 0 ? v->tile_w : 256;
-        sm_level *l = sm_fake_add(fake, v->w, v->h, tw, v->tile_h != 0 ? v->tile_h : tw);
-        if (v->bend != NULL)
-            v->bend(l);
-    }
-    return fake;
-}
+#define LEVEL(w, h) SM_FAKE_LEVEL(w, h)
+#define TILED(w, h, tile) SM_FAKE_TILED(w, h, tile)
 
 static const sm_plan_options DEFAULTS = {.quality = 75};
 
@@ -197,11 +96,11 @@ static void describe(const sm_plan *p, char *text, size_t cap)
                                HOW[p->out[i].how]);
 }
 
-static void planned(const char *name, const lv *levels, size_t n, const sm_plan_options *o,
-                    sm_plan *plan)
+static void planned(const char *name, const sm_fake_level *levels, size_t n,
+                    const sm_plan_options *o, sm_plan *plan)
 {
     sm_error err = SM_ERROR_INIT;
-    sm_fake_slide *fake = make_slide(levels, n);
+    sm_fake_slide *fake = sm_fake_make(levels, n);
     if (sm_plan_make(&fake->slide, o, plan, &err) != SM_OK)
         fail_msg("%s: %s", name, err.message);
     check_levels(name, plan, &fake->slide);
@@ -211,7 +110,7 @@ static void planned(const char *name, const lv *levels, size_t n, const sm_plan_
 
 typedef struct plan_case {
     const char *name;
-    lv levels[6];
+    sm_fake_level levels[6];
     sm_plan_options options; /* quality 0: 75 */
     const char *want, *why;  /* why: of output 0 */
 } plan_case;
@@ -239,46 +138,46 @@ static void auto_keeps_what_is_there_and_fills_the_gaps(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"levels 1, 4, 16 are kept",
-         {PLAIN(16000, 12000), PLAIN(4000, 3000), PLAIN(1000, 750)},
+         {LEVEL(16000, 12000), LEVEL(4000, 3000), LEVEL(1000, 750)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 copied; 1000x750/256 copied",
          ""},
         {"a missing 4 is made",
-         {PLAIN(16000, 12000), PLAIN(1000, 750)},
+         {LEVEL(16000, 12000), LEVEL(1000, 750)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 idct; 1000x750/256 copied",
          ""},
         {"missing 4 and 16",
-         {PLAIN(64000, 12000), PLAIN(1000, 187)},
+         {LEVEL(64000, 12000), LEVEL(1000, 187)},
          {0},
          "64000x12000/256 copied; 16000x3000/256 idct; 4000x750/256 mean; 1000x187/256 copied",
          ""},
         {"down to 1024 when the source ends early",
-         {PLAIN(16000, 12000), PLAIN(4000, 3000)},
+         {LEVEL(16000, 12000), LEVEL(4000, 3000)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 copied; 1000x750/256 idct",
          ""},
         {"by two at the end",
-         {PLAIN(2000, 1500)},
+         {LEVEL(2000, 1500)},
          {0},
          "2000x1500/256 copied; 1000x750/256 idct",
          ""},
-        {"by four at the end", {PLAIN(2500, 100)}, {0}, "2500x100/256 copied; 625x25/256 idct", ""},
-        {"exactly 1024 is small enough", {PLAIN(1024, 1024)}, {0}, "1024x1024/256 copied", ""},
-        {"one more is not", {PLAIN(1025, 1)}, {0}, "1025x1/256 copied; 512x1/256 mean", ""},
+        {"by four at the end", {LEVEL(2500, 100)}, {0}, "2500x100/256 copied; 625x25/256 idct", ""},
+        {"exactly 1024 is small enough", {LEVEL(1024, 1024)}, {0}, "1024x1024/256 copied", ""},
+        {"one more is not", {LEVEL(1025, 1)}, {0}, "1025x1/256 copied; 512x1/256 mean", ""},
         {"rounded up sides are a step of 4",
-         {PLAIN(4001, 4001), PLAIN(1001, 1001)},
+         {LEVEL(4001, 4001), LEVEL(1001, 1001)},
          {0},
          "4001x4001/256 copied; 1001x1001/256 copied",
          ""},
-        {"one pixel", {PLAIN(1, 1)}, {0}, "1x1/256 copied", ""},
+        {"one pixel", {LEVEL(1, 1)}, {0}, "1x1/256 copied", ""},
         {"one column",
-         {PLAIN(1, 5000)},
+         {LEVEL(1, 5000)},
          {0},
          "1x5000/256 copied; 1x1250/256 mean; 1x625/256 mean",
          ""},
         {"a sparse level is not kept",
-         {PLAIN(16000, 12000), {4000, 3000, 0, 0, is_sparse}, PLAIN(1000, 750)},
+         {LEVEL(16000, 12000), {4000, 3000, 0, 0, sm_fake_sparse}, LEVEL(1000, 750)},
          {0},
          "16000x12000/256 copied; 4000x3000/256 idct; 1000x750/256 copied",
          ""},
@@ -291,17 +190,17 @@ static void source_takes_exactly_what_is_there(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"one level",
-         {PLAIN(16000, 12000)},
+         {LEVEL(16000, 12000)},
          {.levels = SM_LEVELS_SOURCE},
          "16000x12000/256 copied",
          ""},
         {"odd steps",
-         {PLAIN(16000, 12000), PLAIN(700, 525), PLAIN(699, 524)},
+         {LEVEL(16000, 12000), LEVEL(700, 525), LEVEL(699, 524)},
          {.levels = SM_LEVELS_SOURCE},
          "16000x12000/256 copied; 700x525/256 copied; 699x524/256 copied",
          ""},
         {"a sparse level is moved or decoded, not dropped",
-         {PLAIN(16000, 12000), {4000, 3000, 0, 0, is_sparse}},
+         {LEVEL(16000, 12000), {4000, 3000, 0, 0, sm_fake_sparse}},
          {.levels = SM_LEVELS_SOURCE},
          "16000x12000/256 copied; 4000x3000/256 retiled",
          ""},
@@ -314,44 +213,44 @@ static void dyadic_halves_until_one_tile_is_enough(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"nothing but level 0",
-         {PLAIN(1000, 600)},
+         {LEVEL(1000, 600)},
          {.levels = SM_LEVELS_DYADIC},
          "1000x600/256 copied; 500x300/256 idct; 250x150/256 mean",
          ""},
         {"levels 1, 4, 16",
-         {PLAIN(4096, 4096), PLAIN(1024, 1024), PLAIN(256, 256)},
+         {LEVEL(4096, 4096), LEVEL(1024, 1024), LEVEL(256, 256)},
          {.levels = SM_LEVELS_DYADIC},
          "4096x4096/256 copied; 2048x2048/256 idct; 1024x1024/256 copied; 512x512/256 idct; "
          "256x256/256 copied",
          ""},
         {"a level of another size is not taken",
-         {PLAIN(1000, 600), PLAIN(501, 301)},
+         {LEVEL(1000, 600), LEVEL(501, 301)},
          {.levels = SM_LEVELS_DYADIC},
          "1000x600/256 copied; 500x300/256 idct; 250x150/256 mean",
          ""},
         {"exactly one tile",
-         {PLAIN(256, 256)},
+         {LEVEL(256, 256)},
          {.levels = SM_LEVELS_DYADIC},
          "256x256/256 copied",
          ""},
         {"one pixel over",
-         {PLAIN(257, 256)},
+         {LEVEL(257, 256)},
          {.levels = SM_LEVELS_DYADIC},
          "257x256/256 copied; 128x128/256 idct",
          ""},
         {"a row of one pixel",
-         {PLAIN(600, 1)},
+         {LEVEL(600, 1)},
          {.levels = SM_LEVELS_DYADIC},
          "600x1/256 copied; 300x1/256 mean; 150x1/256 mean",
          ""},
         {"prime sides",
-         {PLAIN(521, 1009)},
+         {LEVEL(521, 1009)},
          {.levels = SM_LEVELS_DYADIC},
          "521x1009/256 copied; 260x504/256 idct; 130x252/256 mean",
          ""},
-        {"one pixel", {PLAIN(1, 1)}, {.levels = SM_LEVELS_DYADIC}, "1x1/256 copied", ""},
+        {"one pixel", {LEVEL(1, 1)}, {.levels = SM_LEVELS_DYADIC}, "1x1/256 copied", ""},
         {"all of the largest there is, from pixels",
-         {{2147483647, 3, 256, 256, is_strips}},
+         {{2147483647, 3, 256, 256, sm_fake_strips}},
          {.levels = SM_LEVELS_DYADIC, .tile_px = 4096},
          "2147483647x3/4096 transcoded; 1073741823x1/4096 mean; 536870911x1/4096 mean; "
          "268435455x1/4096 mean; 134217727x1/4096 mean; 67108863x1/4096 mean; "
@@ -386,7 +285,7 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/512 retiled",
          "its tiles are 240 x 240 px and --tile-px asks for 512"},
         {"256 to 256",
-         {PLAIN(960, 960)},
+         {LEVEL(960, 960)},
          {.levels = SM_LEVELS_SOURCE, .tile_px = 256},
          "960x960/256 copied",
          ""},
@@ -401,7 +300,7 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/512 copied",
          ""},
         {"retile asked for, but impossible",
-         {{960, 960, 240, 240, is_deflate}},
+         {{960, 960, 240, 240, sm_fake_deflate}},
          {.levels = SM_LEVELS_SOURCE, .tiles = SM_TILES_RETILE, .codec = SM_CODEC_MODE_DEFLATE},
          "960x960/512 transcoded",
          "only JPEG tiles can be moved as coefficients"},
@@ -416,12 +315,12 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "960x960/512 transcoded",
          "its tile sides are not multiples of 16"},
         {"tiles of 200 fall on MCUs of 4:4:4",
-         {{960, 960, 200, 200, is_rgb}},
+         {{960, 960, 200, 200, sm_fake_rgb}},
          ONE,
          "960x960/512 retiled",
          "its tile sides are not multiples of 16"},
         {"tiles of 240 x 200 of 4:2:2",
-         {{960, 960, 240, 200, is_422}},
+         {{960, 960, 240, 200, sm_fake_422}},
          ONE,
          "960x960/512 retiled",
          "its tile sides are not multiples of 16"},
@@ -436,67 +335,67 @@ static void tiles_take_the_cheapest_path_that_is_open(void **state)
          "3000x960/2048 copied; 750x240/512 idct",
          ""},
         {"strips",
-         {{960, 960, 960, 8, is_strips}},
+         {{960, 960, 960, 8, sm_fake_strips}},
          ONE,
          "960x960/512 transcoded",
          "it is stored in strips"},
         {"strips of 16",
-         {{512, 960, 512, 16, is_strips}},
+         {{512, 960, 512, 16, sm_fake_strips}},
          ONE,
          "512x960/512 transcoded",
          "it is stored in strips"},
         {"planar",
-         {{960, 960, 256, 256, is_planar}},
+         {{960, 960, 256, 256, sm_fake_planar}},
          ONE,
          "960x960/256 transcoded",
          "its colours are stored in separate planes"},
         {"grey",
-         {{960, 960, 256, 256, is_grey}},
+         {{960, 960, 256, 256, sm_fake_grey}},
          ONE,
          "960x960/256 transcoded",
          "its pixels are not 8-bit RGB"},
         {"progressive",
-         {{960, 960, 256, 256, is_progressive}},
+         {{960, 960, 256, 256, sm_fake_progressive}},
          ONE,
          "960x960/256 transcoded",
          "its JPEG tiles are not baseline"},
         {"rendered",
-         {{960, 960, 512, 512, is_rendered}},
+         {{960, 960, 512, 512, sm_fake_rendered}},
          ONE,
          "960x960/512 transcoded",
          "its tiles are only to be had as pixels, through OpenSlide"},
         {"level 0 with missing JPEG tiles is copied",
-         {{960, 960, 256, 256, is_sparse}},
+         {{960, 960, 256, 256, sm_fake_sparse}},
          ONE,
          "960x960/256 copied",
          ""},
         {"level 0 with other missing tiles is not",
-         {{960, 960, 256, 256, is_deflate_sparse}},
+         {{960, 960, 256, 256, sm_fake_deflate_sparse}},
          {.levels = SM_LEVELS_SOURCE, .codec = SM_CODEC_MODE_DEFLATE},
          "960x960/256 transcoded",
          "some of its tiles are missing"},
         {"another codec",
-         {PLAIN(960, 960)},
+         {LEVEL(960, 960)},
          {.levels = SM_LEVELS_SOURCE, .codec = SM_CODEC_MODE_ZSTD},
          "960x960/256 transcoded",
          "its tiles are jpeg and --codec asks for zstd"},
         {"deflate to JPEG",
-         {{960, 960, 256, 256, is_deflate}},
+         {{960, 960, 256, 256, sm_fake_deflate}},
          ONE,
          "960x960/256 transcoded",
          "its tiles are deflate and --codec asks for jpeg"},
         {"deflate to deflate",
-         {{960, 960, 256, 256, is_deflate}},
+         {{960, 960, 256, 256, sm_fake_deflate}},
          {.levels = SM_LEVELS_SOURCE, .codec = SM_CODEC_MODE_DEFLATE},
          "960x960/256 copied",
          ""},
         {"the floating-point predictor",
-         {{960, 960, 256, 256, is_deflate_float_predictor}},
+         {{960, 960, 256, 256, sm_fake_deflate_float_predictor}},
          {.levels = SM_LEVELS_SOURCE, .codec = SM_CODEC_MODE_DEFLATE},
          "960x960/256 transcoded",
          "its photometric interpretation or predictor is unusual"},
         {"alpha",
-         {{960, 960, 256, 256, is_deflate_alpha}},
+         {{960, 960, 256, 256, sm_fake_deflate_alpha}},
          {.levels = SM_LEVELS_SOURCE, .codec = SM_CODEC_MODE_DEFLATE},
          "960x960/256 transcoded",
          "its pixels are not 8-bit RGB"},
@@ -514,12 +413,12 @@ static void made_levels_start_from_what_is_decoded_anyway(void **state)
     (void)state;
     static const plan_case cases[] = {
         {"transcoded: its own pixels",
-         {PLAIN(2000, 2000)},
+         {LEVEL(2000, 2000)},
          {.tiles = SM_TILES_TRANSCODE},
          "2000x2000/256 transcoded; 1000x1000/256 mean",
          ""},
         {"copied JPEG: half-size decoding",
-         {PLAIN(2000, 2000)},
+         {LEVEL(2000, 2000)},
          {0},
          "2000x2000/256 copied; 1000x1000/256 idct",
          ""},
@@ -529,7 +428,7 @@ static void made_levels_start_from_what_is_decoded_anyway(void **state)
          "2000x2000/512 retiled; 1000x1000/512 idct",
          "its tiles are 240 x 240 px and --tile-px asks for 512"},
         {"copied, but not JPEG: whole pixels",
-         {{2000, 2000, 256, 256, is_deflate}},
+         {{2000, 2000, 256, 256, sm_fake_deflate}},
          {.codec = SM_CODEC_MODE_DEFLATE},
          "2000x2000/256 copied; 1000x1000/256 mean",
          ""},
@@ -542,14 +441,14 @@ static void the_output_says_what_the_bytes_are(void **state)
     (void)state;
     static const struct {
         const char *name;
-        lv level;
+        sm_fake_level level;
         sm_plan_options o;
         uint16_t compression, photometric, predictor;
         uint8_t h, v;
     } cases[] = {
-        {"copied YCbCr", PLAIN(512, 512), {.quality = 75}, 7, 6, 1, 2, 2},
+        {"copied YCbCr", LEVEL(512, 512), {.quality = 75}, 7, 6, 1, 2, 2},
         {"copied RGB whose tag says YCbCr",
-         {512, 512, 0, 0, is_rgb},
+         {512, 512, 0, 0, sm_fake_rgb},
          {.quality = 75},
          7,
          2,
@@ -557,7 +456,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          1},
         {"copied YCbCr whose tag says RGB",
-         {512, 512, 0, 0, is_422},
+         {512, 512, 0, 0, sm_fake_422},
          {.quality = 75},
          7,
          6,
@@ -565,7 +464,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          1},
         {"copied JPEG with a predictor tag that means nothing",
-         {512, 512, 0, 0, is_stray_predictor},
+         {512, 512, 0, 0, sm_fake_stray_predictor},
          {.quality = 75},
          7,
          6,
@@ -573,7 +472,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          2},
         {"retiled RGB",
-         {512, 512, 240, 240, is_rgb},
+         {512, 512, 240, 240, sm_fake_rgb},
          {.quality = 75, .tile_px = 256},
          7,
          2,
@@ -581,18 +480,18 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          1},
         {"copied deflate",
-         {512, 512, 0, 0, is_deflate},
+         {512, 512, 0, 0, sm_fake_deflate},
          {.quality = 75, .codec = SM_CODEC_MODE_DEFLATE},
          8,
          2,
          2,
          0,
          0},
-        {"zstd", PLAIN(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_ZSTD}, 50000, 2, 2, 0, 0},
-        {"lzw", PLAIN(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_LZW}, 5, 2, 2, 0, 0},
-        {"none", PLAIN(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_NONE}, 1, 2, 1, 0, 0},
+        {"zstd", LEVEL(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_ZSTD}, 50000, 2, 2, 0, 0},
+        {"lzw", LEVEL(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_LZW}, 5, 2, 2, 0, 0},
+        {"none", LEVEL(512, 512), {.quality = 75, .codec = SM_CODEC_MODE_NONE}, 1, 2, 1, 0, 0},
         {"4:2:0 below quality 90",
-         PLAIN(512, 512),
+         LEVEL(512, 512),
          {.quality = 89, .tiles = SM_TILES_TRANSCODE},
          7,
          6,
@@ -600,7 +499,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          2},
         {"4:4:4 from quality 90",
-         PLAIN(512, 512),
+         LEVEL(512, 512),
          {.quality = 90, .tiles = SM_TILES_TRANSCODE},
          7,
          6,
@@ -608,7 +507,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          1},
         {"4:4:4 on request",
-         PLAIN(512, 512),
+         LEVEL(512, 512),
          {.quality = 50, .tiles = SM_TILES_TRANSCODE, .subsampling = SM_SUBSAMPLING_444},
          7,
          6,
@@ -616,7 +515,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          1,
          1},
         {"4:2:2 on request",
-         PLAIN(512, 512),
+         LEVEL(512, 512),
          {.quality = 95, .tiles = SM_TILES_TRANSCODE, .subsampling = SM_SUBSAMPLING_422},
          7,
          6,
@@ -624,7 +523,7 @@ static void the_output_says_what_the_bytes_are(void **state)
          2,
          1},
         {"4:2:0 on request",
-         PLAIN(512, 512),
+         LEVEL(512, 512),
          {.quality = 95, .tiles = SM_TILES_TRANSCODE, .subsampling = SM_SUBSAMPLING_420},
          7,
          6,
@@ -649,7 +548,7 @@ static void the_output_says_what_the_bytes_are(void **state)
 static void nothing_is_encoded_when_all_is_copied(void **state)
 {
     (void)state;
-    const lv levels[] = {PLAIN(4000, 3000), PLAIN(1000, 750)};
+    const sm_fake_level levels[] = {LEVEL(4000, 3000), LEVEL(1000, 750)};
     sm_plan plan;
     planned("all copied", levels, 2, &DEFAULTS, &plan);
     assert_false(plan.encodes);
@@ -670,32 +569,32 @@ static void copy_says_which_level_cannot_be_copied_and_why(void **state)
     (void)state;
     static const struct {
         const char *name;
-        lv levels[3];
+        sm_fake_level levels[3];
         sm_plan_options o;
         const char *want;
     } cases[] = {
         {"level 0 in strips",
-         {{960, 960, 960, 8, is_strips}},
+         {{960, 960, 960, 8, sm_fake_strips}},
          {0},
          "level 0 cannot be copied: it is stored in strips"},
         {"level 1 progressive",
-         {PLAIN(960, 960), {480, 480, 0, 0, is_progressive}},
+         {LEVEL(960, 960), {480, 480, 0, 0, sm_fake_progressive}},
          {0},
          "level 1 cannot be copied: its JPEG tiles are not baseline"},
         {"level 1 sparse",
-         {PLAIN(960, 960), {480, 480, 0, 0, is_sparse}},
+         {LEVEL(960, 960), {480, 480, 0, 0, sm_fake_sparse}},
          {.levels = SM_LEVELS_SOURCE},
          "level 1 cannot be copied: some of its tiles are missing"},
         {"another tile size",
-         {PLAIN(960, 960)},
+         {LEVEL(960, 960)},
          {.tile_px = 512},
          "level 0 cannot be copied: its tiles are 256 x 256 px and --tile-px asks for 512"},
         {"another codec",
-         {PLAIN(960, 960)},
+         {LEVEL(960, 960)},
          {.codec = SM_CODEC_MODE_LZW},
          "level 0 cannot be copied: its tiles are jpeg and --codec asks for lzw"},
         {"only pixels",
-         {{960, 960, 512, 512, is_rendered}},
+         {{960, 960, 512, 512, sm_fake_rendered}},
          {0},
          "level 0 cannot be copied: its tiles are only to be had as pixels"},
     };
@@ -705,7 +604,7 @@ static void copy_says_which_level_cannot_be_copied_and_why(void **state)
         sm_plan_options o = cases[i].o;
         o.quality = 75;
         o.tiles = SM_TILES_COPY;
-        sm_fake_slide *fake = make_slide(cases[i].levels, 3);
+        sm_fake_slide *fake = sm_fake_make(cases[i].levels, 3);
         const sm_status st = sm_plan_make(&fake->slide, &o, &plan, &err);
         if (st != SM_ERR_FORMAT || strstr(err.message, cases[i].want) == NULL)
             fail_msg("%s: %s: %s", cases[i].name, sm_status_name(st), err.message);
@@ -716,10 +615,10 @@ static void copy_says_which_level_cannot_be_copied_and_why(void **state)
 static void tile_px_must_be_a_multiple_of_16(void **state)
 {
     (void)state;
-    const lv level = PLAIN(960, 960);
+    const sm_fake_level level = LEVEL(960, 960);
     sm_error err = SM_ERROR_INIT;
     sm_plan plan;
-    sm_fake_slide *fake = make_slide(&level, 1);
+    sm_fake_slide *fake = sm_fake_make(&level, 1);
     SM_CHECK_FAILS(
         sm_plan_make(&fake->slide, &(sm_plan_options){.quality = 75, .tile_px = 250}, &plan, &err),
         &err, SM_ERR_ARG, "--tile-px 250");
@@ -730,7 +629,7 @@ static void an_unfit_level_is_transcoded_for_the_reason_given(void **state)
 {
     (void)state;
     static const char UNFIT[SM_MAX_LEVELS][128] = {"", "its tiles have different tables"};
-    const lv levels[] = {PLAIN(4000, 3000), PLAIN(1000, 750)};
+    const sm_fake_level levels[] = {LEVEL(4000, 3000), LEVEL(1000, 750)};
     sm_plan_options o = {.quality = 75, .unfit = UNFIT};
     sm_plan plan;
     char got[256];
@@ -745,7 +644,7 @@ static void an_unfit_level_is_transcoded_for_the_reason_given(void **state)
     assert_string_equal(plan.out[1].why, "its tiles have different tables");
     o.tiles = SM_TILES_COPY;
     sm_error err = SM_ERROR_INIT;
-    sm_fake_slide *fake = make_slide(levels, 2);
+    sm_fake_slide *fake = sm_fake_make(levels, 2);
     SM_CHECK_FAILS(sm_plan_make(&fake->slide, &o, &plan, &err), &err, SM_ERR_FORMAT,
                    "level 1 cannot be copied: its tiles have different tables");
     sm_fake_free(&fake);
@@ -756,19 +655,20 @@ static void an_unfit_level_is_transcoded_for_the_reason_given(void **state)
 static void every_plan_is_consistent(void **state)
 {
     (void)state;
-    static void (*const BENDS[])(sm_level *) = {NULL,        NULL,      is_strips, is_planar,
-                                                is_grey,     is_sparse, is_rgb,    is_422,
-                                                is_rendered, is_deflate};
+    static void (*const BENDS[])(sm_level *) = {
+        NULL,           NULL,        sm_fake_strips, sm_fake_planar,   sm_fake_grey,
+        sm_fake_sparse, sm_fake_rgb, sm_fake_422,    sm_fake_rendered, sm_fake_deflate};
     static const uint32_t TILES[] = {16, 200, 240, 256, 512, 1024, 2048};
     sm_random r = {11};
     for (unsigned i = 0; i < 3000; i++) {
-        lv levels[8] = {0};
+        sm_fake_level levels[8] = {0};
         const size_t n = 1 + sm_random_below(&r, 8);
         uint32_t w = 1 + sm_random_below(&r, 1u << (1 + sm_random_below(&r, 17)));
         uint32_t h = 1 + sm_random_below(&r, 1u << (1 + sm_random_below(&r, 17)));
         for (size_t k = 0; k < n && w > 0; k++) {
             const uint32_t tile = TILES[sm_random_below(&r, SM_COUNT(TILES))];
-            levels[k] = (lv){w, h, tile, tile, BENDS[sm_random_below(&r, SM_COUNT(BENDS))]};
+            levels[k] =
+                (sm_fake_level){w, h, tile, tile, BENDS[sm_random_below(&r, SM_COUNT(BENDS))]};
             w /= 1 + sm_random_below(&r, 16);
             h = sm_max_u32(1, h / (1 + sm_random_below(&r, 16)));
             w -= w > 0 && w == levels[k].w; /* smaller, as every slide's next level is */

@@ -15,7 +15,7 @@
 
 #include "tests/support/check.h"
 #include "tests/support/tmpdir.h"
-#include "tiler/slide.h"
+#include "tiler/slide_internal.h"
 
 /* One directory to write. Zeros mean: RGB, 8 bits, no compression, chunky, tiles of 16x16. */
 typedef struct dir_spec {
@@ -666,6 +666,37 @@ static void ome_files_beyond_one_plane_or_wrong_are_refused(void **state)
 
 /* ---- all ---- */
 
+static void numbers_are_read_whatever_the_locale(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double value;
+    } cases[] = {
+        {"0.4990|x", 0.499},
+        {" 0,2521", 0.2521},
+        {"20", 20},
+        {"5e-1", 0.5},
+        {"2.5E+2", 250},
+        {".5", 0.5},
+        {"1.2.3", 1.2},
+        {"", 0},
+        {"x", 0},
+        {"-1", 0},
+        {"e5", 0},
+        {"1e999999999999", 0},
+        {"1e-99999", 0},
+        {".", 0},
+        {"0.22817505226531533", 0.22817505226531533},
+        {"123456789012345678901234567890", 1.2345678901234568e29},
+    };
+    for (size_t i = 0; i < SM_COUNT(cases); i++) {
+        const double got = sm_slide_number(cases[i].text);
+        if (fabs(got - cases[i].value) > 1e-15 * cases[i].value)
+            fail_msg("'%s': %.17g", cases[i].text, got);
+    }
+}
+
 static void memory_is_a_slide_too_but_never_openslides(void **state)
 {
     (void)state;
@@ -759,6 +790,7 @@ int main(void)
         cmocka_unit_test(ome_image_with_a_pyramid_is_chosen),
         cmocka_unit_test(ome_units_are_understood),
         cmocka_unit_test(ome_files_beyond_one_plane_or_wrong_are_refused),
+        cmocka_unit_test(numbers_are_read_whatever_the_locale),
         cmocka_unit_test(memory_is_a_slide_too_but_never_openslides),
         cmocka_unit_test(running_out_of_memory_is_reported_and_leaks_nothing),
     };
