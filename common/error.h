@@ -26,9 +26,9 @@ typedef enum sm_status {
 
 typedef struct sm_error {
     sm_status status;
-    int sys_errno;      /* errno of the failing call, else 0 */
-    uint64_t offset;    /* byte offset in the file concerned, else SM_NO_OFFSET */
-    char message[512];  /* one line, no newline: file, where, what, what to do */
+    int sys_errno;     /* errno of the failing call, else 0 */
+    uint64_t offset;   /* byte offset in the file concerned, else SM_NO_OFFSET */
+    char message[512]; /* one line, no newline: file, where, what, what to do */
 } sm_error;
 
 /* An sm_error to start from. */

@@ -20,7 +20,7 @@ typedef enum sm_opt_kind {
 typedef struct sm_opt {
     const char *name; /* without the dashes */
     sm_opt_kind kind;
-    size_t field;     /* offsetof in the config struct */
+    size_t field; /* offsetof in the config struct */
     uint64_t min, max;
     const char *def;  /* default as typed; NULL: field keeps 0/NULL/false */
     const char *unit; /* "px", "SIZE", "DIR"; for CHOICE the words: "auto|copy|retile" */
@@ -70,8 +70,8 @@ void sm_opts_print_man(const sm_command *cmd);
 void sm_opts_print_version(const sm_command *cmd, const char *libs);
 
 /** What every main does first: parse; print and exit_code = 0 for help/version/man; on a wrong
- *  command line print "slidemill convert: <message>" and "try 'slidemill convert --help'" to stderr,
- *  exit_code = 2. True: go on and run. */
+ *  command line print "slidemill convert: <message>" and "try 'slidemill convert --help'" to
+ * stderr, exit_code = 2. True: go on and run. */
 bool sm_opts_start(const sm_command *cmd, int argc, char **argv, void *config,
                    const char **operands, unsigned *n_operands, const char *libs, int *exit_code);
 

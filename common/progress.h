@@ -13,9 +13,9 @@ typedef struct sm_progress sm_progress;
  * @param what  e.g. the slide's name; copied
  * @param total_bytes, total_px  what 100% is; either may be 0 (unknown)
  * @param quiet no output at all
- * Goes to stderr. Bar: "CMU-1.svs  [=====>    ]  52%  812 Mpx/s  154 MB/s  ETA 0:03" redrawn at most
- * 10 times a second and erased at the end; fits the terminal's width (SIGWINCH), plain ASCII unless
- * the locale is UTF-8.  No terminal, or TERM=dumb: "time=... done=52% ..." once a minute.
+ * Goes to stderr. Bar: "CMU-1.svs  [=====>    ]  52%  812 Mpx/s  154 MB/s  ETA 0:03" redrawn at
+ * most 10 times a second and erased at the end; fits the terminal's width (SIGWINCH), plain ASCII
+ * unless the locale is UTF-8.  No terminal, or TERM=dumb: "time=... done=52% ..." once a minute.
  */
 SM_NODISCARD sm_status sm_progress_new(const char *what, uint64_t total_bytes, uint64_t total_px,
                                        bool quiet, sm_progress **progress, sm_error *err);

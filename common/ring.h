@@ -16,13 +16,13 @@ typedef struct sm_ring sm_ring;
 typedef struct sm_ring_op {
     int fd;
     bool write;
-    void *bytes;     /* read: filled; write: source (never modified) */
+    void *bytes; /* read: filled; write: source (never modified) */
     size_t len;
     uint64_t offset; /* byte position in the file */
     void *user;      /* the caller's, untouched */
     /* results */
-    size_t done;     /* bytes transferred; less than len on a read that met the end of the file */
-    int sys_errno;   /* 0, or the positive errno that ended the transfer */
+    size_t done;   /* bytes transferred; less than len on a read that met the end of the file */
+    int sys_errno; /* 0, or the positive errno that ended the transfer */
 } sm_ring_op;
 
 /**

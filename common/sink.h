@@ -28,8 +28,8 @@ typedef struct sm_sink_config {
 
 typedef struct sm_sink_result {
     uint64_t size_bytes;
-    bool read_back;        /* false with SM_VERIFY_NONE: sha256 is then not set */
-    sm_digest sha256;      /* of the whole file, as read back */
+    bool read_back;   /* false with SM_VERIFY_NONE: sha256 is then not set */
+    sm_digest sha256; /* of the whole file, as read back */
     uint64_t fsync_ns, verify_ns, publish_ns; /* publish: rename + fsync of the folder */
 } sm_sink_result;
 

@@ -42,7 +42,7 @@ typedef struct sm_stream sm_stream;
 typedef struct sm_stream_config {
     size_t block_bytes; /* 0: 4 MiB */
     unsigned depth;     /* blocks in flight; 0: 6 */
-    bool past_cache;    /* O_DIRECT where the file system has it: what is on the medium, not in RAM */
+    bool past_cache; /* O_DIRECT where the file system has it: what is on the medium, not in RAM */
 } sm_stream_config;
 
 typedef struct sm_block {

@@ -23,8 +23,8 @@ static sm_status add_dir(const sm_associated *a, sm_bigtiff *t, uint32_t *dir, s
         uint16_t tag;
         const uint16_t *values;
         size_t n;
-    } shorts[] = {{258, bits, 3}, {259, &none, 1}, {262, &rgb, 1}, {277, &samples, 1},
-                  {284, &chunky, 1}};
+    } shorts[] = {
+        {258, bits, 3}, {259, &none, 1}, {262, &rgb, 1}, {277, &samples, 1}, {284, &chunky, 1}};
     const struct {
         uint16_t tag;
         uint32_t value;

@@ -7,7 +7,8 @@
 #include "tiler/bigtiff.h"
 #include "tiler/slide.h"
 
-/** Append one directory for each associated image of the slide; *first is the first one's number. */
+/** Append one directory for each associated image of the slide; *first is the first one's number.
+ */
 SM_NODISCARD sm_status sm_associated_add_dirs(const sm_slide *slide, sm_bigtiff *tiff,
                                               uint32_t *first, sm_error *err);
 

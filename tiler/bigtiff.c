@@ -8,27 +8,33 @@
 #include "common/geom.h"
 
 enum { /* TIFF 6.0 section 2, BigTIFF */
-    TYPE_ASCII = 2,
-    TYPE_SHORT = 3,
-    TYPE_LONG = 4,
-    TYPE_RATIONAL = 5,
-    TYPE_UNDEFINED = 7,
-    TYPE_LONG8 = 16,
-    TYPE_IFD8 = 18,
+       TYPE_ASCII = 2,
+       TYPE_SHORT = 3,
+       TYPE_LONG = 4,
+       TYPE_RATIONAL = 5,
+       TYPE_UNDEFINED = 7,
+       TYPE_LONG8 = 16,
+       TYPE_IFD8 = 18,
 };
 
 enum { HEADER_BYTES = 16, ENTRY_BYTES = 20, HEAD_ALIGN = 4096, MAX_ENTRIES = 40 };
 
-typedef enum value_kind { VALUE_BYTES, VALUE_SHARED, VALUE_SUBDIRS, VALUE_OFFSETS, VALUE_LENS } value_kind;
+typedef enum value_kind {
+    VALUE_BYTES,
+    VALUE_SHARED,
+    VALUE_SUBDIRS,
+    VALUE_OFFSETS,
+    VALUE_LENS
+} value_kind;
 
 typedef struct entry {
     uint16_t tag, type;
     value_kind kind;
-    uint64_t n;      /* values */
-    uint64_t bytes;  /* n * size of the type */
-    uint8_t *value;  /* VALUE_BYTES, little-endian */
-    uint32_t first;  /* VALUE_SUBDIRS: first directory; VALUE_SHARED: directory that has the value */
-    uint64_t where;  /* file offset when bytes > 8 */
+    uint64_t n;     /* values */
+    uint64_t bytes; /* n * size of the type */
+    uint8_t *value; /* VALUE_BYTES, little-endian */
+    uint32_t first; /* VALUE_SUBDIRS: first directory; VALUE_SHARED: directory that has the value */
+    uint64_t where; /* file offset when bytes > 8 */
 } entry;
 
 typedef struct dir {

@@ -35,7 +35,8 @@ SM_NODISCARD sm_status sm_bigtiff_set_undefined(sm_bigtiff *tiff, uint32_t dir, 
 /** The value of the same tag in an earlier directory, stored once (ICC profiles reach 13 MB). */
 SM_NODISCARD sm_status sm_bigtiff_share(sm_bigtiff *tiff, uint32_t dir, uint16_t tag, uint32_t from,
                                         sm_error *err);
-/** SubIFDs (330): the offsets of n directories starting at `first`, which also stand in the chain. */
+/** SubIFDs (330): the offsets of n directories starting at `first`, which also stand in the chain.
+ */
 SM_NODISCARD sm_status sm_bigtiff_set_subdirs(sm_bigtiff *tiff, uint32_t dir, uint32_t first,
                                               uint32_t n, sm_error *err);
 /** Reserve offset and byte-count arrays for n pieces: tiles (324, 325) or strips (273, 279). */

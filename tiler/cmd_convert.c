@@ -35,11 +35,13 @@ static const sm_opt OPTIONS[] = {
      "Side of the tiles that are written anew, a multiple of 16. 0: the source's if they are "
      "square, else 512."},
     {"codec", SM_OPT_CHOICE, AT(codec), 0, 0, "jpeg", "jpeg|zstd|deflate|lzw|none",
-     "Compression of the output. jpeg is the one that every viewer reads; the others are lossless."},
+     "Compression of the output. jpeg is the one that every viewer reads; the others are "
+     "lossless."},
     {"quality", SM_OPT_U32, AT(quality), 1, 100, "85", "",
      "JPEG quality (libjpeg's scale) of tiles that are encoded anew."},
     {"subsampling", SM_OPT_CHOICE, AT(subsampling), 0, 0, "auto", "auto|444|422|420",
-     "Chroma sampling of JPEG tiles that are encoded anew; auto is 420 below quality 90, else 444."},
+     "Chroma sampling of JPEG tiles that are encoded anew; auto is 420 below quality 90, else "
+     "444."},
     {"profile", SM_OPT_CHOICE, AT(profile), 0, 0, "hybrid", "hybrid|generic",
      "hybrid: a pyramid for TIFF and for OME-TIFF readers alike; generic: without OME-XML."},
     {"blank", SM_OPT_CHOICE, AT(blank), 0, 0, "share", "share|full",
@@ -80,19 +82,19 @@ static const sm_command COMMAND = {
         "coefficients; only what cannot be helped is decoded and encoded again. The summary says "
         "level by level what was done.\n\n"
         "Aperio SVS (JPEG), OME-TIFF and generic TIFF are read natively, everything else that "
-        "OpenSlide knows through OpenSlide. Label and macro images are left out unless --associated keep asks for "
+        "OpenSlide knows through OpenSlide. Label and macro images are left out unless "
+        "--associated keep asks for "
         "them.",
-    .examples =
-        "slidemill convert a.svs a.ome.tiff\n"
-        "    keep the levels of the scan, add small ones\n"
-        "slidemill convert --levels dyadic a.svs a.ome.tiff\n"
-        "    every power of two, level 0 untouched\n"
-        "slidemill convert --tile-px 512 a.svs a.ome.tiff\n"
-        "    tiles of 512 px without loss of quality\n"
-        "slidemill convert --codec zstd scan.tif archive.tif\n"
-        "    lossless pyramid\n"
-        "slidemill convert --tiles transcode --quality 80 a.svs small.tif\n"
-        "    smaller, encoded again\n",
+    .examples = "slidemill convert a.svs a.ome.tiff\n"
+                "    keep the levels of the scan, add small ones\n"
+                "slidemill convert --levels dyadic a.svs a.ome.tiff\n"
+                "    every power of two, level 0 untouched\n"
+                "slidemill convert --tile-px 512 a.svs a.ome.tiff\n"
+                "    tiles of 512 px without loss of quality\n"
+                "slidemill convert --codec zstd scan.tif archive.tif\n"
+                "    lossless pyramid\n"
+                "slidemill convert --tiles transcode --quality 80 a.svs small.tif\n"
+                "    smaller, encoded again\n",
     .exit_status = "0 converted and verified\n"
                    "2 wrong command line, or OUT exists\n"
                    "65 IN is damaged, or not a slide slidemill reads\n"

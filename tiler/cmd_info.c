@@ -1,17 +1,5 @@
-/* slidemill info: what a slide holds, as slidemill reads it: for a person, or as JSON.
- *
- * --json prints one object a line and FILE (JSON Lines), with these keys, in this order:
- *   file            path as given (bytes that are not UTF-8 become U+FFFD)
- *   ok              true, or false with only status ("format", "corrupt", ...) and message behind
- * it size_bytes  reader  vendor  width_px  height_px mpp_x  mpp_y    micrometres per pixel, null if
- * unknown objective       nominal magnification, null if unknown icc_bytes       0 without a
- * profile background      "rrggbb" bigtiff  big_endian levels          [{width_px, height_px,
- * downsample, tiled, tile_width_px, tile_height_px, columns, rows, codec, compression, photometric,
- * predictor, samples, planar, jpeg, tiles, missing, bytes}]; compression, photometric: TIFF tags as
- * found; bytes: null when codec is "rendered"; jpeg: null, or what the codestream says: {colour:
- * "rgb"|"ycbcr"|"grey", subsampling: "4:4:4", quality: 1..100 or null, plain} associated [{name,
- * width_px, height_px, codec}] notes           [sentences about tags that lie and tiles that miss]
- */
+/* slidemill info: what a slide holds, as slidemill reads it: for a person, or as JSON Lines (one
+ * object a FILE; docs/formats.md "JSON of info" has the keys). */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,9 +42,8 @@ static const sm_command COMMAND = {
     .exit_status =
         "0  every file is a slide slidemill reads\n"
         "2  wrong command line, or a file that is not there\n"
-        "65 a file is not a slide, or is corrupt\n"
-        "74 a file cannot be read, or the output not written\n"
-        "With several files the code of the first failure; the others are still shown.\n",
+        "65 a file is not a slide, or is corrupt (of several, the first failure counts)\n"
+        "74 a file cannot be read, or the output not written\n",
     .opts = OPTIONS,
     .n_opts = SM_COUNT(OPTIONS),
     .min_operands = 1,

@@ -76,9 +76,10 @@ static sm_status judge(const config *c, const char *path, const sm_verify_report
                        path);
     if (r->n_bad > 0 && r->bad != NULL)
         return sm_fail_at(err, SM_ERR_CORRUPT, r->bad[0].offset,
-                          "%s: %" PRIu64 " bad tiles, the first at level %u, column %u, row %u: %s",
-                          path, r->n_bad, r->bad[0].level, r->bad[0].col, r->bad[0].row,
-                          r->bad[0].message);
+                          "%s: %" PRIu64
+                          " bad tile%s, the first at level %u, column %u, row %u: %s",
+                          path, r->n_bad, r->n_bad == 1 ? "" : "s", r->bad[0].level, r->bad[0].col,
+                          r->bad[0].row, r->bad[0].message);
     for (uint32_t i = 0; i < r->n_compared; i++) {
         const double psnr = sm_compare_psnr(&r->levels[i]);
         if (r->levels[i].compared && psnr < c->min_psnr)
@@ -122,14 +123,13 @@ static void print_text(const char *path, const sm_verify_report *r)
                r->bad[k].col, r->bad[k].row, r->bad[k].offset, r->bad[k].message);
     if (r->has_provenance)
         printf("  digests in the file: directories %s, tile data %s\n  made from sha256 %s\n",
-               r->head_ok ? "agree" : "DIFFER", r->data_ok ? "agree" : "DIFFER",
-               r->source_sha256);
+               r->head_ok ? "agree" : "DIFFER", r->data_ok ? "agree" : "DIFFER", r->source_sha256);
     else
         printf("  digests in the file: none (not written by slidemill)\n");
     if (!r->against)
         return;
     printf("against sha256 %s%s\n", sm_digest_hex(&r->against_sha256, hex),
-           !r->has_provenance    ? ""
+           !r->has_provenance     ? ""
            : r->against_is_source ? ", which is the file it was made from"
                                   : ", which is NOT the file it was made from");
     for (uint32_t i = 0; i < r->n_compared; i++)
@@ -235,6 +235,8 @@ int main(int argc, char **argv)
     sm_verify_report report;
     sm_status st = sm_verify(operands[0], &options, &report, &err);
     const bool read = st == SM_OK;
+    if (read)
+        err = (sm_error)SM_ERROR_INIT; /* readers that were asked in vain have left their reasons */
     if (read)
         st = judge(&c, operands[0], &report, &err);
     if (c.json)

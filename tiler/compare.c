@@ -225,10 +225,11 @@ static sm_status compare_pixels(comparison *c, sm_progress *progress, sm_error *
                                    .on_tile_user = c};
     sm_order order = {0};
     sm_mill *mill = NULL;
+    uint32_t unfit = SM_NO_LEVEL; /* nothing is retiled here */
     sm_mill_result result = {0};
     sm_status st = sm_order_make(c->source, &c->plan, &order, err);
     if (st == SM_OK)
-        st = sm_mill_new(c->source, &c->plan, &order, &config, &mill, err);
+        st = sm_mill_new(c->source, &c->plan, &order, &config, &mill, &unfit, err);
     if (st == SM_OK)
         st = sm_mill_run(mill, NULL, NULL, &result, err);
     sm_mill_free(&mill);
@@ -267,8 +268,8 @@ static sm_status same_tables(const sm_level *a, const sm_level *b, bool *same, s
         st = sm_jpeg_strip(a->jpeg_tables, a->jpeg_tables_len, &pa, err);
     if (st == SM_OK && b->jpeg_tables != NULL)
         st = sm_jpeg_strip(b->jpeg_tables, b->jpeg_tables_len, &pb, err);
-    *same = st == SM_OK && pa.len == pb.len &&
-            (pa.len == 0 || memcmp(pa.data, pb.data, pa.len) == 0);
+    *same =
+        st == SM_OK && pa.len == pb.len && (pa.len == 0 || memcmp(pa.data, pb.data, pa.len) == 0);
     sm_buf_free(&pa);
     sm_buf_free(&pb);
     return st;
@@ -321,8 +322,8 @@ sm_status sm_compare(const sm_slide *output, const sm_slide *source, unsigned th
     comparison c = {.output = output, .source = source, .threads = threads, .report = report};
     uint32_t stage_of[SM_MAX_LEVELS];
     const sm_level *base = sm_slide_level(output, 0);
-    const bool square = base->tile_w_px == base->tile_h_px && base->tile_w_px % 16 == 0 &&
-                        base->tile_w_px <= 1024;
+    const bool square =
+        base->tile_w_px == base->tile_h_px && base->tile_w_px % 16 == 0 && base->tile_w_px <= 1024;
     c.plan.tile_px = square ? base->tile_w_px : 512;
     c.plan.n_sources = sm_slide_get_info(source)->n_levels;
     for (uint32_t s = 0; s < SM_MAX_LEVELS; s++)

@@ -1,5 +1,5 @@
-/* The course of one conversion: open, plan, run the mill, publish; plan again when a level turns out
- * not to be what it seemed. */
+/* The course of one conversion: open, plan, run the mill, publish; plan again when a level turns
+ * out not to be what it seemed. */
 #include "tiler/convert.h"
 
 #include <inttypes.h>
@@ -83,8 +83,8 @@ static sm_status stage(conversion *c, sm_order *order, sm_error *err)
     sm_status st = SM_OK;
     if (c->hashed)
         return SM_OK;
-    const bool copy = !sm_source_is_local(c->source) &&
-                      !has_companions(sm_slide_get_info(c->slide), c->in);
+    const bool copy =
+        !sm_source_is_local(c->source) && !has_companions(sm_slide_get_info(c->slide), c->in);
     if (copy) {
         const char *dir = c->o->scratch != NULL ? c->o->scratch : sm_stage_default_dir();
         st = sm_stage_in(c->source, dir, &c->staged_path, &c->report->source_sha256, err);
@@ -166,8 +166,8 @@ static sm_status check_structure(conversion *c, const sm_sink *sink, sm_error *e
         bool same = n == plan->n_out;
         for (uint32_t i = 0; same && i < n; i++) {
             const sm_level *l = sm_slide_level(slide, i);
-            same = l->w_px == plan->out[i].w_px && l->h_px == plan->out[i].h_px &&
-                   l->n_missing == 0;
+            same =
+                l->w_px == plan->out[i].w_px && l->h_px == plan->out[i].h_px && l->n_missing == 0;
         }
         if (!same)
             st = sm_fail(err, SM_ERR_INTERNAL, "%s: what was written does not open as planned",
@@ -249,7 +249,9 @@ static sm_status attempt(conversion *c, const sm_order *order, uint32_t *unfit, 
     sm_mill_result result = {.unfit_level = SM_NO_LEVEL};
     const uint64_t start = sm_now_ns();
     *unfit = SM_NO_LEVEL;
-    sm_status st = sm_mill_new(c->slide, &r->plan, order, &config, &mill, err);
+    sm_status st = sm_mill_new(c->slide, &r->plan, order, &config, &mill, &result.unfit_level, err);
+    if (st == SM_ERR_FORMAT)
+        snprintf(result.unfit_why, sizeof result.unfit_why, "%.127s", err->message);
     if (st == SM_OK)
         st = build_head(c, mill, &tiff, err);
     if (st == SM_OK) {

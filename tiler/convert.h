@@ -19,7 +19,7 @@ typedef struct sm_convert_options {
     const char *scratch;   /* folder for a local copy of what cannot be streamed from a mount */
     sm_verify_mode verify;
     bool force;
-    bool quiet;            /* no progress */
+    bool quiet; /* no progress */
 } sm_convert_options;
 
 typedef struct sm_convert_times {
@@ -32,18 +32,18 @@ typedef struct sm_convert_report {
     char reader[32], vendor[64];
     double mpp_x, mpp_y, objective;
     size_t icc_len;
-    uint32_t n_associated;         /* associated images of the source */
-    bool kept_associated;          /* they are in the output */
+    uint32_t n_associated; /* associated images of the source */
+    bool kept_associated;  /* they are in the output */
     uint64_t source_bytes, output_bytes;
     sm_digest source_sha256, output_sha256;
-    bool output_hashed;            /* false with --verify none */
+    bool output_hashed; /* false with --verify none */
     uint64_t level_tiles[SM_MAX_LEVELS], level_bytes[SM_MAX_LEVELS], level_shared[SM_MAX_LEVELS];
-    uint64_t n_missing;            /* tiles of level 0 that the source lacks */
+    uint64_t n_missing; /* tiles of level 0 that the source lacks */
     uint64_t n_bad;
-    sm_bad_tile *bad;              /* min(n_bad, SM_MAX_BAD_TILES) */
-    uint32_t n_fallbacks;          /* source levels that turned out unfit for the planned path */
-    bool streamed;                 /* one pass over the source */
-    bool staged;                   /* through a copy in --scratch */
+    sm_bad_tile *bad;     /* min(n_bad, SM_MAX_BAD_TILES) */
+    uint32_t n_fallbacks; /* source levels that turned out unfit for the planned path */
+    bool streamed;        /* one pass over the source */
+    bool staged;          /* through a copy in --scratch */
     const char *io_backend;
     uint64_t memory_bound_bytes;
     unsigned threads;

@@ -1,5 +1,5 @@
-/* libjpeg calls run as one guarded piece of work, so that setjmp stays in one place. Internal to the
- * .c files that use libjpeg. */
+/* libjpeg calls run as one guarded piece of work, so that setjmp stays in one place. Internal to
+ * the .c files that use libjpeg. */
 #ifndef SM_TILER_JPEG_GUARD_H
 #define SM_TILER_JPEG_GUARD_H
 

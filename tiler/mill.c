@@ -413,31 +413,54 @@ sm_status sm_mill_run(sm_mill *m, sm_sink *sink, sm_bigtiff *tiff, sm_mill_resul
     return m->queue != NULL ? conclude(m, st, err) : st;
 }
 
-/* The first tile that is there fixes a level's tables. */
-static sm_status open_retile(sm_mill *m, uint32_t s, sm_error *err)
+/* Try to take the level's tables from one tile. */
+static sm_status learn_from_tile(sm_mill *m, uint32_t s, uint64_t t, sm_error *err)
 {
     const sm_level *l = sm_slide_level(m->slide, s);
-    const uint64_t n = (uint64_t)l->cols * l->rows;
-    uint64_t t = 0;
-    while (t < n && l->lens[t] == 0)
-        t++;
-    if (t == n)
-        return sm_fail(err, SM_ERR_CORRUPT, "level %u has no tiles at all", s);
+    const size_t len = (size_t)l->lens[t];
     sm_buf tile = {0};
-    sm_status st = sm_buf_reserve(&tile, (size_t)l->lens[t], err);
+    sm_status st = sm_buf_reserve(&tile, len, err);
     if (st == SM_OK)
-        st = sm_source_pread(sm_slide_source(m->slide), tile.data, (size_t)l->lens[t],
-                             l->offsets[t], err);
+        st = sm_source_pread(sm_slide_source(m->slide), tile.data, len, l->offsets[t], err);
     if (st == SM_OK)
-        st = sm_retile_new(m->slide, m->plan, m->plan->use[s].retile_to, tile.data,
-                           (size_t)l->lens[t], mill_retile_tile, m, &m->retiles[s], err);
+        st = sm_retile_new(m->slide, m->plan, m->plan->use[s].retile_to, tile.data, len,
+                           mill_retile_tile, m, &m->retiles[s], err);
     sm_buf_free(&tile);
+    if (st == SM_ERR_CORRUPT)
+        sm_error_prefix(err, "level %u, column %u, row %u (%zu bytes at byte %llu)", s,
+                        (uint32_t)(t % l->cols), (uint32_t)(t / l->cols), len,
+                        (unsigned long long)l->offsets[t]);
+    return st;
+}
+
+/* The first tile that is there, and whole, fixes a level's tables. */
+static sm_status open_retile(sm_mill *m, uint32_t s, sm_error *err)
+{
+    enum { TRIES = 16 };
+    const sm_level *l = sm_slide_level(m->slide, s);
+    const uint64_t n = (uint64_t)l->cols * l->rows;
+    sm_error first = SM_ERROR_INIT;
+    sm_status st = SM_ERR_CORRUPT;
+    unsigned tries = 0;
+    for (uint64_t t = 0; t < n && st == SM_ERR_CORRUPT && tries < TRIES; t++) {
+        if (l->lens[t] == 0)
+            continue;
+        *err = (sm_error)SM_ERROR_INIT;
+        st = learn_from_tile(m, s, t, err);
+        if (tries++ == 0)
+            first = *err;
+    }
+    if (tries == 0)
+        return sm_fail(err, SM_ERR_CORRUPT, "level %u has no tiles at all", s);
+    if (st == SM_ERR_CORRUPT)
+        *err = first;
     return st;
 }
 
 sm_status sm_mill_new(const sm_slide *slide, const sm_plan *plan, const sm_order *order,
-                      const sm_mill_config *config, sm_mill **mill, sm_error *err)
+                      const sm_mill_config *config, sm_mill **mill, uint32_t *unfit, sm_error *err)
 {
+    *unfit = SM_NO_LEVEL;
     sm_mill *m = sm_calloc(1, sizeof *m);
     if (m != NULL)
         m->workers = sm_calloc(config->threads, sizeof *m->workers);
@@ -456,8 +479,11 @@ sm_status sm_mill_new(const sm_slide *slide, const sm_plan *plan, const sm_order
                             config->on_tile != NULL ? config->on_tile : mill_pyramid_tile,
                             config->on_tile != NULL ? config->on_tile_user : m, &m->pyramid, err);
     for (uint32_t s = 0; st == SM_OK && s < plan->n_sources; s++)
-        if (plan->use[s].retile_to != SM_NO_LEVEL)
+        if (plan->use[s].retile_to != SM_NO_LEVEL) {
             st = open_retile(m, s, err);
+            if (st == SM_ERR_FORMAT)
+                *unfit = s;
+        }
     if (st == SM_OK)
         *mill = m;
     else
@@ -516,9 +542,15 @@ void sm_mill_free(sm_mill **mill)
 uint64_t sm_mill_memory(const sm_slide *slide, const sm_plan *plan, const sm_order *order,
                         unsigned threads)
 {
+    const sm_slide_info *info = sm_slide_get_info(slide);
     const uint64_t fixed = (uint64_t)64 << 20; /* program, libraries, stream and sink blocks */
-    uint64_t lists = order->n * (sizeof(sm_unit) + sizeof(uint32_t));
+    /* units and their outputs, the keys they were sorted by, the play without pixels */
+    uint64_t lists = order->n * (sizeof(sm_unit) + sizeof(uint32_t) + 24);
     uint64_t largest = 0, decoders = 0;
+    for (uint32_t i = 0; i < info->n_associated; i++) {
+        const uint64_t px = 3 * (uint64_t)info->associated[i].w_px * info->associated[i].h_px;
+        largest = px > largest ? px : largest;
+    }
     for (uint32_t s = 0; s < plan->n_sources; s++) {
         const sm_level *l = sm_slide_level(slide, s);
         lists += (uint64_t)l->cols * l->rows * 2 * sizeof(uint64_t);
@@ -529,8 +561,9 @@ uint64_t sm_mill_memory(const sm_slide *slide, const sm_plan *plan, const sm_ord
         decoders += sm_decoder_memory(l);
     }
     for (uint32_t i = 0; i < plan->n_out; i++)
-        lists += 12 * sm_grid_tiles(plan->out[i].grid);
+        lists += (12 + 8 + 5) * sm_grid_tiles(plan->out[i].grid);
     const uint64_t tile = 3 * (uint64_t)plan->tile_px * plan->tile_px;
     const uint64_t under_way = MAX_BATCH_UNITS * (uint64_t)(threads + queue_cap(threads)) * tile;
-    return fixed + lists + order->peak_bytes + under_way + threads * (largest + decoders + 4 * tile);
+    return fixed + lists + order->peak_bytes + under_way +
+           threads * (largest + decoders + 4 * tile);
 }

@@ -14,10 +14,11 @@ typedef struct sm_mill sm_mill;
 
 typedef struct sm_mill_config {
     unsigned threads;
-    bool share_blank;       /* tiles of one colour are stored once a level */
-    bool blank_bad_tiles;   /* replace a tile that does not decode by background; else fail */
-    sm_progress *progress;  /* or NULL */
-    sm_pyramid_tile on_tile; /* takes the finished tiles of stages instead of the encoder, or NULL */
+    bool share_blank;      /* tiles of one colour are stored once a level */
+    bool blank_bad_tiles;  /* replace a tile that does not decode by background; else fail */
+    sm_progress *progress; /* or NULL */
+    sm_pyramid_tile
+        on_tile; /* takes the finished tiles of stages instead of the encoder, or NULL */
     void *on_tile_user;
 } sm_mill_config;
 
@@ -31,23 +32,27 @@ typedef struct sm_bad_tile {
 
 typedef struct sm_mill_result {
     uint64_t source_bytes;
-    bool hashed;                     /* the source's digest was taken in this pass */
+    bool hashed; /* the source's digest was taken in this pass */
     sm_digest source_sha256;
     uint64_t level_tiles[SM_MAX_LEVELS];  /* by output level: tiles */
     uint64_t level_bytes[SM_MAX_LEVELS];  /* bytes stored */
     uint64_t level_shared[SM_MAX_LEVELS]; /* tiles that share another's bytes */
-    uint64_t n_bad;                  /* tiles replaced by background */
-    sm_bad_tile *bad;                /* the first SM_MAX_BAD_TILES of them, in source order; freed by
-                                        sm_mill_free */
-    uint32_t unfit_level;            /* source level that must be transcoded after all, or SM_NO_LEVEL */
+    uint64_t n_bad;                       /* tiles replaced by background */
+    sm_bad_tile *bad;     /* the first SM_MAX_BAD_TILES of them, in source order; freed by
+                             sm_mill_free */
+    uint32_t unfit_level; /* source level that must be transcoded after all, or SM_NO_LEVEL */
     char unfit_why[128];
-    const char *io_backend;          /* static */
+    const char *io_backend; /* static */
 } sm_mill_result;
 
-/** slide, plan, order and config are borrowed for the mill's life. */
+/**
+ * slide, plan, order and config are borrowed for the mill's life.
+ * @param[out] unfit  after SM_ERR_FORMAT: the source level that cannot be retiled, its reason in
+ * err
+ */
 SM_NODISCARD sm_status sm_mill_new(const sm_slide *slide, const sm_plan *plan,
                                    const sm_order *order, const sm_mill_config *config,
-                                   sm_mill **mill, sm_error *err);
+                                   sm_mill **mill, uint32_t *unfit, sm_error *err);
 
 /** Append tag 347 of output level i (nothing if it has none). */
 SM_NODISCARD sm_status sm_mill_tables(sm_mill *mill, uint32_t i, sm_buf *out, sm_error *err);

@@ -26,7 +26,7 @@ typedef struct mill_share {
     struct mill_shared {
         uint64_t key, offset;
         uint32_t len;
-    } *items;
+    } * items;
     size_t n, cap;
 } mill_share;
 
@@ -60,7 +60,7 @@ typedef struct mill_batch {
     sm_mill *mill;
     uint64_t first;
     uint32_t n_units;
-    uint32_t n_pieces;  /* lens in use: units, times planes where colours are separate */
+    uint32_t n_pieces; /* lens in use: units, times planes where colours are separate */
     uint64_t *lens;
     uint32_t cap_pieces;
     sm_buf bytes;

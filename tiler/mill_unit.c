@@ -90,9 +90,8 @@ static sm_status unfit(unit_job *j, const char *why, sm_error *err)
 static bool same_as_level(const sm_level *l, const sm_jpeg_header *h)
 {
     return h->n_components == 3 && h->precision == 8 && h->sof <= 0xC1 &&
-           h->h[0] == l->jpeg.h_samp && h->v[0] == l->jpeg.v_samp && h->h[1] == 1 &&
-           h->v[1] == 1 && h->h[2] == 1 && h->v[2] == 1 &&
-           sm_jpeg_colour(h, l->photometric) == l->jpeg.colour;
+           h->h[0] == l->jpeg.h_samp && h->v[0] == l->jpeg.v_samp && h->h[1] == 1 && h->v[1] == 1 &&
+           h->h[2] == 1 && h->v[2] == 1 && sm_jpeg_colour(h, l->photometric) == l->jpeg.colour;
 }
 
 /* The bytes that will be stored for a copied tile. */
@@ -115,9 +114,8 @@ static sm_status prepare_copy(unit_job *j, sm_error *err)
 static sm_status decoder_for(unit_job *j, sm_decoder **decoder, sm_error *err)
 {
     sm_decoder **d = &j->w->decoders[j->unit.level];
-    const sm_status st = *d != NULL
-                             ? SM_OK
-                             : sm_decoder_open(j->mill->slide, j->unit.level, d, err);
+    const sm_status st =
+        *d != NULL ? SM_OK : sm_decoder_open(j->mill->slide, j->unit.level, d, err);
     *decoder = *d;
     return st;
 }
@@ -137,9 +135,9 @@ static sm_status scratch_for(mill_worker *w, size_t bytes, sm_error *err)
 static sm_status retiler_for(unit_job *j, sm_retile_worker **retiler, sm_error *err)
 {
     sm_retile_worker **r = &j->w->retilers[j->unit.level];
-    const sm_status st = *r != NULL ? SM_OK
-                                    : sm_retile_worker_new(j->mill->retiles[j->unit.level],
-                                                           j->worker, r, err);
+    const sm_status st =
+        *r != NULL ? SM_OK
+                   : sm_retile_worker_new(j->mill->retiles[j->unit.level], j->worker, r, err);
     *retiler = *r;
     return st;
 }
@@ -212,8 +210,8 @@ static sm_status work(unit_job *j, sm_error *err)
         return st == SM_OK ? effects(j, err) : st;
     }
     const unsigned denom = half ? 2 : 1;
-    const sm_rect rect = half ? sm_tile_half_rect(j->level, j->unit.tile)
-                              : sm_tile_rect(j->level, j->unit.tile);
+    const sm_rect rect =
+        half ? sm_tile_half_rect(j->level, j->unit.tile) : sm_tile_rect(j->level, j->unit.tile);
     const uint32_t w = sm_ceil_div_u32(j->level->tile_w_px, denom);
     const uint32_t h = sm_ceil_div_u32(j->level->tile_h_px, denom);
     uint8_t *rgb = NULL;
@@ -232,9 +230,9 @@ static sm_status work(unit_job *j, sm_error *err)
         st = effects(j, err);
     if (st != SM_OK || rect.w == 0 || rect.h == 0)
         return st;
-    return in_place ? sm_pyramid_end(m->pyramid, j->worker, stage, rect, j->seq, err)
-                    : sm_pyramid_put(m->pyramid, j->worker, stage, rect, rgb, stride, NULL, j->seq,
-                                     err);
+    return in_place
+               ? sm_pyramid_end(m->pyramid, j->worker, stage, rect, j->seq, err)
+               : sm_pyramid_put(m->pyramid, j->worker, stage, rect, rgb, stride, NULL, j->seq, err);
 }
 
 /* A copied level needs a real tile where the source has none. */

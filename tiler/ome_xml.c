@@ -19,12 +19,12 @@ sm_status sm_ome_xml(const sm_slide_info *info, const sm_plan *plan,
                      const sm_provenance *provenance, sm_buf *out, sm_error *err)
 {
     const bool objective = info->objective > 0.0;
-    sm_status st = sm_buf_printf(
-        out, err,
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-        "<OME xmlns=\"" OME_SCHEMA "\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\""
-        " xsi:schemaLocation=\"" OME_SCHEMA " " OME_SCHEMA "/ome.xsd\""
-        " Creator=\"slidemill " SM_VERSION "\">\n");
+    sm_status st = sm_buf_printf(out, err,
+                                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+                                 "<OME xmlns=\"" OME_SCHEMA
+                                 "\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\""
+                                 " xsi:schemaLocation=\"" OME_SCHEMA " " OME_SCHEMA "/ome.xsd\""
+                                 " Creator=\"slidemill " SM_VERSION "\">\n");
     if (st == SM_OK && objective)
         st = sm_buf_printf(out, err,
                            "<Instrument ID=\"Instrument:0\"><Objective ID=\"Objective:0\""

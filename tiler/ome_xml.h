@@ -1,4 +1,5 @@
-/* The OME-XML of a one-image brightfield pyramid. Source: OME-TIFF specification, schema 2016-06. */
+/* The OME-XML of a one-image brightfield pyramid. Source: OME-TIFF specification, schema 2016-06.
+ */
 #ifndef SM_TILER_OME_XML_H
 #define SM_TILER_OME_XML_H
 

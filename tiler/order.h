@@ -1,6 +1,7 @@
 /* The order in which source tiles are processed, and what each of them will complete: found by
- * running the geometry of the whole conversion once without pixels. It fixes the bytes of the output
- * (tiles are appended in this order, whatever threads do) and tells the memory beforehand. */
+ * running the geometry of the whole conversion once without pixels. It fixes the bytes of the
+ * output (tiles are appended in this order, whatever threads do) and tells the memory beforehand.
+ */
 #ifndef SM_TILER_ORDER_H
 #define SM_TILER_ORDER_H
 
@@ -24,7 +25,8 @@ typedef struct sm_order {
 /**
  * File order where one ordered pass over the file suffices and its memory is bearable; grid order
  * (level by level, row by row, read as extents) for shared or overlapping extents, separate colour
- * planes, rendered levels, and files so shuffled that the pyramid would have to hold most of a level.
+ * planes, rendered levels, and files so shuffled that the pyramid would have to hold most of a
+ * level.
  */
 SM_NODISCARD sm_status sm_order_make(const sm_slide *slide, const sm_plan *plan, sm_order *order,
                                      sm_error *err);

@@ -1,4 +1,5 @@
-/* The decisions of a conversion. One rule stands above all: do not decode what need not be decoded. */
+/* The decisions of a conversion. One rule stands above all: do not decode what need not be decoded.
+ */
 #include "tiler/plan.h"
 
 #include <math.h>
@@ -117,13 +118,20 @@ static const char *no_retile_reason(const sm_level *l, const sm_plan_options *o,
     return NULL;
 }
 
+/* Sides of the tiles written anew are multiples of this. Uncompressed tiles must fill whole KiB:
+ * OpenSlide reads no others (libtiff 4.5 rounds its buffer up, and then finds it too large). */
+static uint32_t side_unit(const sm_plan_options *o)
+{
+    return o->codec == SM_CODEC_MODE_NONE ? 32 : 16;
+}
+
 /* Tile side of what is encoded anew (and of retiled levels). */
 static uint32_t choose_tile_px(const sm_level *base, const sm_plan_options *o)
 {
     if (o->tile_px != 0)
         return o->tile_px;
     if (o->tiles != SM_TILES_RETILE && base->tiled && base->tile_w_px == base->tile_h_px &&
-        multiple_of_16(base) && base->tile_w_px >= 128 && base->tile_w_px <= 1024)
+        base->tile_w_px % side_unit(o) == 0 && base->tile_w_px >= 128 && base->tile_w_px <= 1024)
         return base->tile_w_px;
     return DEFAULT_TILE_PX;
 }
@@ -267,9 +275,8 @@ static void make_level(const sm_slide *slide, unsigned halvings, sm_plan *plan)
     bool idct = false;
     uint32_t s = first_half(slide, plan, &idct);
     for (unsigned k = 1; k < halvings; k++) {
-        const uint32_t next =
-            add_stage(plan, sm_half_px(plan->stages[s].w_px), sm_half_px(plan->stages[s].h_px),
-                      SM_NO_LEVEL);
+        const uint32_t next = add_stage(plan, sm_half_px(plan->stages[s].w_px),
+                                        sm_half_px(plan->stages[s].h_px), SM_NO_LEVEL);
         plan->stages[s].child = next;
         s = next;
     }
@@ -404,8 +411,9 @@ sm_status sm_plan_make(const sm_slide *slide, const sm_plan_options *o, sm_plan 
     plan->n_sources = sm_slide_get_info(slide)->n_levels;
     for (uint32_t s = 0; s < SM_MAX_LEVELS; s++)
         plan->use[s] = SM_SOURCE_UNUSED;
-    if (o->tile_px % 16 != 0)
-        return sm_fail(err, SM_ERR_ARG, "--tile-px %u is not a multiple of 16", o->tile_px);
+    if (o->tile_px % side_unit(o) != 0)
+        return sm_fail(err, SM_ERR_ARG, "--tile-px %u is not a multiple of %u%s", o->tile_px,
+                       side_unit(o), side_unit(o) > 16 ? ", as --codec none needs" : "");
     plan->tile_px = choose_tile_px(sm_slide_level(slide, 0), o);
     encode_params(o, plan->tile_px, &plan->encode);
     sm_status st = SM_OK;
@@ -423,8 +431,8 @@ sm_status sm_plan_make(const sm_slide *slide, const sm_plan_options *o, sm_plan 
     for (uint32_t i = 0; st == SM_OK && i < plan->n_out; i++) {
         sm_out_level *out = &plan->out[i];
         out->grid = sm_grid_for(out->w_px, out->h_px, out->tile_w_px, out->tile_h_px);
-        out->downsample = ((double)plan->out[0].w_px / out->w_px +
-                           (double)plan->out[0].h_px / out->h_px) / 2.0;
+        out->downsample =
+            ((double)plan->out[0].w_px / out->w_px + (double)plan->out[0].h_px / out->h_px) / 2.0;
     }
     return st;
 }

@@ -1,5 +1,6 @@
-/* What a conversion will do, decided before the first tile is read: which levels the output has, how
- * each one is made, and what becomes of every source tile. Pure: no I/O but the slide's own facts. */
+/* What a conversion will do, decided before the first tile is read: which levels the output has,
+ * how each one is made, and what becomes of every source tile. Pure: no I/O but the slide's own
+ * facts. */
 #ifndef SM_TILER_PLAN_H
 #define SM_TILER_PLAN_H
 
@@ -38,7 +39,7 @@ typedef struct sm_plan_options {
     sm_codec_mode codec;
     sm_subsampling subsampling;
     uint32_t quality;
-    uint32_t tile_px;       /* 0: chosen by the plan */
+    uint32_t tile_px; /* 0: chosen by the plan */
     /* Source levels that an earlier attempt found unfit for copying or retiling, with the reason;
      * they are transcoded. Empty string: fit. */
     const char (*unfit)[128]; /* SM_MAX_LEVELS rows, or NULL */
@@ -92,9 +93,9 @@ typedef struct sm_plan {
     uint32_t stage_out[2 * SM_MAX_LEVELS]; /* output level a stage's tiles go to, or SM_NO_LEVEL */
     sm_source_use use[SM_MAX_LEVELS];      /* by source level */
     uint32_t n_sources;
-    uint32_t tile_px;                      /* side of the tiles that are encoded anew */
-    sm_encode_params encode;               /* of all tiles that are encoded anew */
-    bool encodes;                          /* some are */
+    uint32_t tile_px;        /* side of the tiles that are encoded anew */
+    sm_encode_params encode; /* of all tiles that are encoded anew */
+    bool encodes;            /* some are */
 } sm_plan;
 
 /**

@@ -1,5 +1,5 @@
-/* What kind of pyramid file it is: which tags stand where, and the description. The layout, reader by
- * reader, is docs/formats.md. */
+/* What kind of pyramid file it is: which tags stand where, and the description. The layout, reader
+ * by reader, is docs/formats.md. */
 #ifndef SM_TILER_PROFILE_H
 #define SM_TILER_PROFILE_H
 

@@ -1,16 +1,20 @@
 /* Unfinished tiles of every stage, and the cascade that follows when one is finished.
  *
- * A tile counts the pixels it still lacks. Rectangles never overlap, so threads write pixels without
- * a lock; the subtraction that reaches zero decides who finishes the tile. */
+ * A tile counts the pixels it still lacks. Rectangles never overlap, so threads write pixels
+ * without a lock; the subtraction that reaches zero decides who finishes the tile. */
 #include "tiler/pyramid.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/buf.h"
 #include "tiler/downsample.h"
+
+enum { LARGE_TILE_BYTES = 512 << 10 };
 
 typedef struct canvas {
     atomic_uint_fast64_t lacking; /* pixels */
@@ -117,6 +121,20 @@ static sm_status canvas_at(sm_pyramid *p, uint32_t stage, uint32_t col, uint32_t
     return SM_OK;
 }
 
+/* A large tile that is used again holds as much memory after its first row as after its last; where
+ * source rows straddle two rows of tiles that doubles the peak. Its pages go back to the system. */
+static void give_pages_back(const sm_pyramid *p, canvas *c)
+{
+    const size_t bytes = p->stride * p->tile_h;
+    if (bytes < LARGE_TILE_BYTES)
+        return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = ((uintptr_t)c->rgb + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)c->rgb + bytes) / page * page;
+    if (to > from)
+        (void)madvise((void *)from, to - from, MADV_DONTNEED); /* a failure costs memory only */
+}
+
 /* The tile is complete: nobody else looks at it any more. */
 static sm_status finish(sm_pyramid *p, unsigned worker, uint32_t stage, uint32_t col, uint32_t row,
                         canvas *c, sm_error *err)
@@ -145,6 +163,7 @@ static sm_status finish(sm_pyramid *p, unsigned worker, uint32_t stage, uint32_t
             }
         }
     }
+    give_pages_back(p, c);
     pthread_mutex_lock(&p->lock);
     s->tiles[(size_t)row * s->grid.cols + col] = p->finished;
     c->next_free = p->free_list;
@@ -229,8 +248,7 @@ sm_status sm_pyramid_put(sm_pyramid *p, unsigned worker, uint32_t stage, sm_rect
             uint8_t *dst =
                 c->rgb + (size_t)(y % p->tile_h) * p->stride + 3 * (size_t)(x % p->tile_w);
             const uint8_t *src =
-                rgb == NULL ? NULL
-                            : rgb + (size_t)(y - rect.y) * stride + 3 * (size_t)(x - rect.x);
+                rgb == NULL ? NULL : rgb + (size_t)(y - rect.y) * stride + 3 * (size_t)(x - rect.x);
             copy_in(dst, p->stride, src, stride, fill, w, h);
             st = arrived(p, worker, stage, col, row, c, (uint64_t)w * h, seq, err);
             if (st != SM_OK)

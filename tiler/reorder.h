@@ -1,6 +1,6 @@
 /* The queue between threads that finish tiles in any order and a file that has them in one: tiles
- * wait until everything before them is written. Bounded, because nobody starts a unit that lies more
- * than `window` beyond the oldest one still incomplete. */
+ * wait until everything before them is written. Bounded, because nobody starts a unit that lies
+ * more than `window` beyond the oldest one still incomplete. */
 #ifndef SM_TILER_REORDER_H
 #define SM_TILER_REORDER_H
 
@@ -14,9 +14,9 @@ typedef struct sm_reorder sm_reorder;
 
 /* A finished output tile. bytes are moved into the queue. */
 typedef struct sm_tile_out {
-    uint32_t level;  /* output level */
-    uint64_t tile;   /* row * cols + col */
-    uint64_t share;  /* not 0: tiles of this level with the same key are the same bytes */
+    uint32_t level; /* output level */
+    uint64_t tile;  /* row * cols + col */
+    uint64_t share; /* not 0: tiles of this level with the same key are the same bytes */
     sm_buf bytes;
 } sm_tile_out;
 

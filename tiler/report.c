@@ -13,7 +13,15 @@
 
 static const char *sampling_name(const sm_out_level *l)
 {
-    return l->v_samp == 2 ? "4:2:0" : l->h_samp == 2 ? "4:2:2" : "4:4:4";
+    static const struct {
+        uint8_t h, v;
+        const char *name;
+    } names[] = {{1, 1, "4:4:4"}, {2, 1, "4:2:2"}, {2, 2, "4:2:0"},
+                 {1, 2, "4:4:0"}, {4, 1, "4:1:1"}, {4, 2, "4:1:0"}};
+    for (size_t i = 0; i < SM_COUNT(names); i++)
+        if (names[i].h == l->h_samp && names[i].v == l->v_samp)
+            return names[i].name;
+    return "unusual sampling";
 }
 
 /* "JPEG YCbCr 4:2:0", "zstd" */
@@ -56,8 +64,8 @@ static sm_status level_line(const sm_convert_report *r, uint32_t i, sm_buf *text
     codec_text(l, codec);
     snprintf(size, sizeof size, "%u x %u", l->w_px, l->h_px);
     snprintf(tile, sizeof tile, "%ux%u", l->tile_w_px, l->tile_h_px);
-    sm_status st = sm_buf_printf(text, err, "  level %-2u %-17s %-9s %-18s %9s  %s\n", i, size, tile,
-                                 codec, sm_human_bytes(r->level_bytes[i], bytes), how);
+    sm_status st = sm_buf_printf(text, err, "  level %-2u %-17s %-9s %-18s %9s  %s\n", i, size,
+                                 tile, codec, sm_human_bytes(r->level_bytes[i], bytes), how);
     const bool said = i > 0 && strcmp(l->why, r->plan.out[i - 1].why) == 0;
     if (st == SM_OK && l->why[0] != '\0' && !said)
         st = sm_buf_printf(text, err, "           not %s: %s\n",
@@ -85,11 +93,12 @@ static sm_status notes(const sm_convert_report *r, sm_buf *text, sm_error *err)
     sm_status st = SM_OK;
     if (r->n_missing > 0)
         st = sm_buf_printf(text, err,
-                           "  note: %" PRIu64 " tiles are missing in the source; they became "
-                           "background\n", r->n_missing);
+                           "  note: %" PRIu64 " tile%s missing in the source became background\n",
+                           r->n_missing, r->n_missing == 1 ? "" : "s");
     if (st == SM_OK && r->mpp_x <= 0.0)
-        st = sm_buf_printf(text, err, "  note: the source does not say its MPP; neither does the "
-                                      "output\n");
+        st = sm_buf_printf(text, err,
+                           "  note: the source does not say its MPP; neither does the "
+                           "output\n");
     if (st == SM_OK && r->n_associated > 0)
         st = sm_buf_printf(text, err,
                            "  note: %u associated images (label, macro, ...) were %s; they can "
@@ -98,8 +107,8 @@ static sm_status notes(const sm_convert_report *r, sm_buf *text, sm_error *err)
     if (st == SM_OK && r->staged)
         st = sm_buf_printf(text, err, "  note: read through a scratch copy\n");
     if (st == SM_OK && r->n_bad > 0)
-        st = sm_buf_printf(text, err, "  WARNING: %" PRIu64 " bad tiles became background:\n",
-                           r->n_bad);
+        st = sm_buf_printf(text, err, "  WARNING: %" PRIu64 " bad tile%s became background:\n",
+                           r->n_bad, r->n_bad == 1 ? "" : "s");
     const uint64_t listed = r->bad == NULL ? 0 : r->n_bad < 10 ? r->n_bad : 10;
     for (uint64_t i = 0; st == SM_OK && i < listed; i++) {
         const sm_bad_tile *b = &r->bad[i];
@@ -120,11 +129,10 @@ sm_status sm_report_text(const char *in, const char *out, const sm_convert_repor
                                  sm_human_bytes(r->source_bytes, bytes),
                                  sm_digest_hex(&r->source_sha256, hex));
     if (st == SM_OK)
-        st = sm_buf_printf(text, err, "-> %s  %s%s\n  sha256 %s\n", out,
-                           sm_human_bytes(r->output_bytes, bytes),
-                           r->output_hashed ? ", read back and verified" : ", not read back",
-                           r->output_hashed ? sm_digest_hex(&r->output_sha256, hex)
-                                            : "not taken (--verify none)");
+        st = sm_buf_printf(
+            text, err, "-> %s  %s%s\n  sha256 %s\n", out, sm_human_bytes(r->output_bytes, bytes),
+            r->output_hashed ? ", read back and verified" : ", not read back",
+            r->output_hashed ? sm_digest_hex(&r->output_sha256, hex) : "not taken (--verify none)");
     for (uint32_t i = 0; st == SM_OK && i < r->plan.n_out; i++)
         st = level_line(r, i, text, err);
     if (st == SM_OK)

@@ -8,8 +8,8 @@
 SM_NODISCARD sm_status sm_report_text(const char *in, const char *out,
                                       const sm_convert_report *report, sm_buf *text, sm_error *err);
 
-/** The same as one JSON object (docs/formats.md "JSON of convert"), NUL-terminated. status is that of
- *  the conversion; failure is its error, used when status is not SM_OK. */
+/** The same as one JSON object (docs/formats.md "JSON of convert"), NUL-terminated. status is that
+ * of the conversion; failure is its error, used when status is not SM_OK. */
 SM_NODISCARD sm_status sm_report_json(const char *in, const char *out,
                                       const sm_convert_report *report, const sm_error *failure,
                                       sm_buf *text, sm_error *err);

@@ -1,5 +1,6 @@
 /* JPEG coefficients from one tile grid to another. Parts of output tiles wait packed until all of
- * them have arrived, counted in MCUs; a complete tile is put together, Huffman-coded and handed out. */
+ * them have arrived, counted in MCUs; a complete tile is put together, Huffman-coded and handed
+ * out. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,8 +141,8 @@ static void unpack_part(const sm_retile *r, const coef_part *p, JBLOCK *blocks)
     for (int c = 0; c < 3; c++) {
         const retile_component *k = &r->comps[c];
         for (uint32_t y = 0; y < p->at.h * k->v; y++) {
-            JBLOCK *row = blocks + k->part + (size_t)(p->at.y * k->v + y) * k->dst_w +
-                          (size_t)p->at.x * k->h;
+            JBLOCK *row =
+                blocks + k->part + (size_t)(p->at.y * k->v + y) * k->dst_w + (size_t)p->at.x * k->h;
             at = sm_coef_unpack(at, row[0], (size_t)p->at.w * k->h);
         }
     }
@@ -183,8 +184,8 @@ static sm_status add_part(coef_tile *t, sm_rect at, const sm_buf *packed, sm_err
 
 /* ---- moving ---- */
 
-/* Move the MCU rectangle `part` of the level, which lies in output tile (col, row), from the decoded
- * source tile whose first MCU is (src_x, src_y); fill: leave it to the background. */
+/* Move the MCU rectangle `part` of the level, which lies in output tile (col, row), from the
+ * decoded source tile whose first MCU is (src_x, src_y); fill: leave it to the background. */
 static sm_status move_part(sm_retile_worker *w, sm_rect part, uint32_t src_x, uint32_t src_y,
                            uint32_t col, uint32_t row, bool fill, uint64_t seq, sm_error *err)
 {

@@ -1,5 +1,6 @@
-/* JPEG coefficients from the source's tile grid to the output's, without loss: blocks move, only the
- * Huffman coding is redone. Thread-safe: one sm_retile a level, one sm_retile_worker a thread. */
+/* JPEG coefficients from the source's tile grid to the output's, without loss: blocks move, only
+ * the Huffman coding is redone. Thread-safe: one sm_retile a level, one sm_retile_worker a thread.
+ */
 #ifndef SM_TILER_RETILE_H
 #define SM_TILER_RETILE_H
 
@@ -34,8 +35,8 @@ void sm_retile_worker_free(sm_retile_worker **w);
  * Entropy-decode a source tile into the worker; nothing is moved yet.
  * @param half  if not NULL, tile_h / 2 rows of tile_w / 2 RGB pixels from the scaled IDCT of the
  *              same coefficients, `stride` bytes apart
- * @return SM_ERR_CORRUPT: does not decode; SM_ERR_FORMAT: decodes, but its tables or sampling are not
- *         the level's: the level cannot be retiled.
+ * @return SM_ERR_CORRUPT: does not decode; SM_ERR_FORMAT: decodes, but its tables or sampling are
+ * not the level's: the level cannot be retiled.
  */
 SM_NODISCARD sm_status sm_retile_decode(sm_retile_worker *w, const uint8_t *bytes, size_t len,
                                         uint8_t *half, size_t stride, sm_error *err);

@@ -60,7 +60,7 @@ struct sm_retile_worker {
     jvirt_barray_ptr *coefs; /* of the decoded tile; libjpeg's */
     unsigned char *coded;    /* of the tile being encoded; malloc'ed by libjpeg */
     unsigned long n_coded;
-    JBLOCK *blocks;          /* of the output tile that is being put together */
+    JBLOCK *blocks; /* of the output tile that is being put together */
     sm_buf packing;
 };
 

@@ -1,5 +1,5 @@
-/* Retiling's dealings with libjpeg: reading coefficients (and half-size pixels from the same entropy
- * decoding), and coding them again. */
+/* Retiling's dealings with libjpeg: reading coefficients (and half-size pixels from the same
+ * entropy decoding), and coding them again. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,9 +8,34 @@
 
 /* ---- what the level's tiles must look like ---- */
 
+/* Every slot is allocated, so that libjpeg never fills in tables of its own. Inside sm_jpeg_run. */
+static void allocate_tables(j_decompress_ptr dec)
+{
+    j_common_ptr common = (j_common_ptr)dec;
+    for (int i = 0; i < NUM_QUANT_TBLS; i++)
+        dec->quant_tbl_ptrs[i] = jpeg_alloc_quant_table(common);
+    for (int i = 0; i < NUM_HUFF_TBLS; i++) {
+        dec->dc_huff_tbl_ptrs[i] = jpeg_alloc_huff_table(common);
+        dec->ac_huff_tbl_ptrs[i] = jpeg_alloc_huff_table(common);
+    }
+}
+
+/* Forget the tables of the tile before: else a tile that lacks one would depend on it, and so the
+ * output on which thread took which tile. */
+static void clear_tables(j_decompress_ptr dec)
+{
+    for (int i = 0; i < NUM_QUANT_TBLS; i++)
+        memset(dec->quant_tbl_ptrs[i], 0, sizeof(JQUANT_TBL));
+    for (int i = 0; i < NUM_HUFF_TBLS; i++) {
+        memset(dec->dc_huff_tbl_ptrs[i], 0, sizeof(JHUFF_TBL));
+        memset(dec->ac_huff_tbl_ptrs[i], 0, sizeof(JHUFF_TBL));
+    }
+}
+
 /* Load the level's tables and the tile's header. Inside sm_jpeg_run. */
 static void read_header(j_decompress_ptr dec, const sm_level *l, const uint8_t *bytes, size_t len)
 {
+    clear_tables(dec);
     if (l->jpeg_tables != NULL) {
         jpeg_mem_src(dec, l->jpeg_tables, l->jpeg_tables_len);
         (void)jpeg_read_header(dec, FALSE);
@@ -40,9 +65,9 @@ static const char *shape_difference(const sm_retile *r, const struct jpeg_decomp
 static const char *table_difference(const sm_retile *r, const struct jpeg_decompress_struct *dec)
 {
     for (int c = 0; c < 3; c++) {
-        const JQUANT_TBL *q = dec->quant_tbl_ptrs[dec->comp_info[c].quant_tbl_no];
-        if (q == NULL ||
-            memcmp(q->quantval, r->quant[r->comps[c].table], sizeof r->quant[0]) != 0)
+        const int t = dec->comp_info[c].quant_tbl_no; /* a byte of the tile: libjpeg looks later */
+        const JQUANT_TBL *q = t >= 0 && t < NUM_QUANT_TBLS ? dec->quant_tbl_ptrs[t] : NULL;
+        if (q == NULL || memcmp(q->quantval, r->quant[r->comps[c].table], sizeof r->quant[0]) != 0)
             return "its tiles have different quantisation tables";
     }
     return NULL;
@@ -64,11 +89,12 @@ static void learn(void *arg)
     sm_retile *r = w->r;
     jpeg_create_decompress(w->dec);
     w->open = true;
+    allocate_tables(w->dec);
     read_header(w->dec, r->level, w->bytes, w->len);
     w->why_not = shape_difference(r, w->dec);
     for (int c = 0; w->why_not == NULL && c < 3; c++) {
         const int t = w->dec->comp_info[c].quant_tbl_no;
-        if (t < 0 || t >= NUM_QUANT_TBLS || w->dec->quant_tbl_ptrs[t] == NULL) {
+        if (t < 0 || t >= NUM_QUANT_TBLS || w->dec->quant_tbl_ptrs[t]->quantval[0] == 0) {
             w->why_not = "a JPEG tile lacks a quantisation table";
             return;
         }
@@ -120,7 +146,8 @@ static void set_encoder(const sm_retile *r, j_compress_ptr enc)
     }
     for (int t = 0; t < NUM_QUANT_TBLS; t++)
         if (!r->has_table[t] && enc->quant_tbl_ptrs[t] != NULL)
-            enc->quant_tbl_ptrs[t]->sent_table = TRUE; /* jpeg_set_defaults made it; nobody uses it */
+            enc->quant_tbl_ptrs[t]->sent_table =
+                TRUE; /* jpeg_set_defaults made it; nobody uses it */
     for (int c = 0; c < 3; c++) {
         jpeg_component_info *k = &enc->comp_info[c];
         k->h_samp_factor = (int)r->comps[c].h;
@@ -171,17 +198,17 @@ static void code_tile(void *arg)
         set_encoder(r, enc);
     }
     for (int c = 0; c < 3; c++)
-        arrays[c] = enc->mem->request_virt_barray((j_common_ptr)enc, JPOOL_IMAGE, FALSE,
-                                                  r->comps[c].dst_w, r->comps[c].dst_h,
-                                                  r->comps[c].v);
+        arrays[c] =
+            enc->mem->request_virt_barray((j_common_ptr)enc, JPOOL_IMAGE, FALSE, r->comps[c].dst_w,
+                                          r->comps[c].dst_h, r->comps[c].v);
     jpeg_mem_dest(enc, &w->coded, &w->n_coded);
     jpeg_write_coefficients(enc, arrays);
     jpeg_suppress_tables(enc, TRUE);
     for (int c = 0; c < 3; c++) {
         const retile_component *k = &r->comps[c];
         for (uint32_t y = 0; y < k->dst_h; y += k->v) {
-            JBLOCKARRAY rows = enc->mem->access_virt_barray((j_common_ptr)enc, arrays[c], y, k->v,
-                                                            TRUE);
+            JBLOCKARRAY rows =
+                enc->mem->access_virt_barray((j_common_ptr)enc, arrays[c], y, k->v, TRUE);
             for (uint32_t i = 0; i < k->v; i++)
                 memcpy(rows[i], w->blocks[k->part + (size_t)(y + i) * k->dst_w],
                        k->dst_w * sizeof(JBLOCK));
@@ -212,6 +239,7 @@ static void open_decoder(void *arg)
     sm_retile_worker *w = arg;
     jpeg_create_decompress(&w->dec);
     w->dec_open = true;
+    allocate_tables(&w->dec);
 }
 
 sm_status sm_retile_worker_new(sm_retile *r, unsigned worker, sm_retile_worker **w, sm_error *err)
@@ -285,6 +313,60 @@ typedef struct decode_work {
     const char *why_not; /* decodes, but does not belong to the level */
 } decode_work;
 
+/* Has the first scan's Huffman tables? libjpeg's fast decoder would take an empty one for one whose
+ * codes all mean 0. */
+static bool has_huffman(const struct jpeg_decompress_struct *dec)
+{
+    for (int i = 0; i < dec->comps_in_scan; i++) {
+        const JHUFF_TBL *tables[2] = {dec->dc_huff_tbl_ptrs[dec->cur_comp_info[i]->dc_tbl_no & 3],
+                                      dec->ac_huff_tbl_ptrs[dec->cur_comp_info[i]->ac_tbl_no & 3]};
+        for (int k = 0; k < 2; k++) {
+            unsigned codes = 0;
+            for (size_t n = 1; n <= 16; n++)
+                codes += tables[k]->bits[n];
+            if (codes == 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Can n blocks be coded with the standard tables, whatever stands before them? AC up to 10 bits, DC
+ * differences up to 11 (T.81 F.1.2): libjpeg would write nonsense for more, without a word. */
+static bool codable(const JCOEF *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++, b += DCTSIZE2) {
+        unsigned beyond = 0;
+        for (size_t k = 0; k < DCTSIZE2; k++)
+            beyond |= (uint16_t)(b[k] + 1023) > 2046;
+        if (beyond != 0 && b[0] == -1024) { /* black without noise */
+            beyond = 0;
+            for (size_t k = 1; k < DCTSIZE2; k++)
+                beyond |= (uint16_t)(b[k] + 1023) > 2046;
+        }
+        if (beyond != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Inside sm_jpeg_run. */
+static bool all_codable(const sm_retile_worker *w, j_decompress_ptr dec)
+{
+    for (int c = 0; c < 3; c++) {
+        const jpeg_component_info *k = &dec->comp_info[c];
+        const JDIMENSION step = (JDIMENSION)k->v_samp_factor;
+        for (JDIMENSION y = 0; y < k->height_in_blocks; y += step) {
+            JBLOCKARRAY rows =
+                dec->mem->access_virt_barray((j_common_ptr)dec, w->coefs[c], y, step, FALSE);
+            for (JDIMENSION i = 0; i < step; i++)
+                if (!codable(rows[i][0], k->width_in_blocks))
+                    return false;
+        }
+    }
+    return true;
+}
+
 static void decode_tile(void *arg)
 {
     decode_work *d = arg;
@@ -302,6 +384,9 @@ static void decode_tile(void *arg)
     d->why_not = table_difference(w->r, dec);
     if (d->why_not != NULL)
         return;
+    if (!has_huffman(dec))
+        sm_jpeg_stop(w->dec_guard, SM_ERR_CORRUPT,
+                     "a Huffman table is neither in the tile nor in the level");
     dec->buffered_image = d->half != NULL; /* keeps the coefficients and renders them too */
     dec->do_block_smoothing = FALSE;
     if (d->half != NULL) {
@@ -313,6 +398,8 @@ static void decode_tile(void *arg)
     w->coefs = jpeg_read_coefficients(dec);
     if (w->coefs == NULL)
         sm_jpeg_stop(w->dec_guard, SM_ERR_CORRUPT, "no coefficients");
+    if (!all_codable(w, dec))
+        d->why_not = "a tile has coefficients that the standard Huffman tables cannot code";
 }
 
 sm_status sm_retile_decode(sm_retile_worker *w, const uint8_t *bytes, size_t len, uint8_t *half,

@@ -23,7 +23,8 @@ typedef enum sm_codec {
     SM_CODEC_RENDERED, /* no bytes of ours to cut: the reader (OpenSlide) renders pixels */
 } sm_codec;
 
-const char *sm_codec_name(sm_codec codec); /* "none", "lzw", "deflate", "zstd", "jpeg", "rendered" */
+const char *
+sm_codec_name(sm_codec codec); /* "none", "lzw", "deflate", "zstd", "jpeg", "rendered" */
 
 /* Colour that a JPEG codestream really holds (not what the tags say). */
 typedef enum sm_colour { SM_COLOUR_RGB, SM_COLOUR_YCBCR, SM_COLOUR_GREY } sm_colour;
@@ -31,36 +32,40 @@ typedef enum sm_colour { SM_COLOUR_RGB, SM_COLOUR_YCBCR, SM_COLOUR_GREY } sm_col
 #define SM_MAX_LEVELS 64
 #define SM_MAX_ASSOCIATED 16
 
-/* What the first present tile of a JPEG level says of itself; see tiler/jpeg_info.h for the rule. */
+/* What the first present tile of a JPEG level says of itself; see tiler/jpeg_info.h for the rule.
+ */
 typedef struct sm_jpeg_traits {
     sm_colour colour;
-    uint8_t h_samp, v_samp;    /* luma sampling factors over chroma: 1,1 = 4:4:4; 2,1 = 4:2:2; 2,2 = 4:2:0 */
-    uint8_t n_components;      /* 1 or 3 */
-    bool plain;                /* baseline sequential Huffman, 8 bits, chroma 1x1: can be copied or retiled */
-    int quality;               /* IJG quality whose tables these are, else 0 */
+    uint8_t h_samp,
+        v_samp; /* luma sampling factors over chroma: 1,1 = 4:4:4; 2,1 = 4:2:2; 2,2 = 4:2:0 */
+    uint8_t n_components; /* 1 or 3 */
+    bool plain;  /* baseline sequential Huffman, 8 bits, chroma 1x1: can be copied or retiled */
+    int quality; /* IJG quality whose tables these are, else 0 */
 } sm_jpeg_traits;
 
 typedef struct sm_level {
     uint32_t w_px, h_px;
-    uint32_t tile_w_px, tile_h_px; /* strips: tile_w_px = w_px, tile_h_px = rows per strip (<= h_px) */
+    uint32_t tile_w_px,
+        tile_h_px; /* strips: tile_w_px = w_px, tile_h_px = rows per strip (<= h_px) */
     uint32_t cols, rows;
-    bool tiled;                 /* false: strips (the last strip may be coded short) */
+    bool tiled; /* false: strips (the last strip may be coded short) */
     sm_codec codec;
-    uint16_t compression;       /* TIFF tag 259 as found; 0 when not a TIFF */
-    uint16_t photometric;       /* tag 262 as found */
-    uint16_t predictor;         /* tag 317; 1 = none, 2 = horizontal */
-    uint16_t samples;           /* per pixel: 1, 3 or 4 (alpha) */
-    bool planar;                /* PlanarConfiguration 2: offsets hold samples planes one after another */
+    uint16_t compression; /* TIFF tag 259 as found; 0 when not a TIFF */
+    uint16_t photometric; /* tag 262 as found */
+    uint16_t predictor;   /* tag 317; 1 = none, 2 = horizontal */
+    uint16_t samples;     /* per pixel: 1, 3 or 4 (alpha) */
+    bool planar;          /* PlanarConfiguration 2: offsets hold samples planes one after another */
     const uint8_t *jpeg_tables; /* tag 347 as found, NULL if absent */
     size_t jpeg_tables_len;
-    sm_jpeg_traits jpeg;        /* codec JPEG only */
-    const uint64_t *offsets;    /* cols * rows (* samples when planar), row-major; NULL when RENDERED */
-    const uint64_t *lens;       /* same shape; 0: the tile is missing */
-    uint64_t n_missing;         /* tiles without bytes */
-    double downsample;          /* level-0 width / this width, mean of both axes */
-    uint32_t dir;               /* reader's own number of the level (TIFF directory index, OpenSlide level) */
-    uint64_t dir_offset;        /* TIFF: file offset of the directory (SubIFDs have no index) */
-    bool premultiplied;         /* samples 4: colour is multiplied by alpha already (ExtraSamples 1) */
+    sm_jpeg_traits jpeg; /* codec JPEG only */
+    const uint64_t
+        *offsets;         /* cols * rows (* samples when planar), row-major; NULL when RENDERED */
+    const uint64_t *lens; /* same shape; 0: the tile is missing */
+    uint64_t n_missing;   /* tiles without bytes */
+    double downsample;    /* level-0 width / this width, mean of both axes */
+    uint32_t dir; /* reader's own number of the level (TIFF directory index, OpenSlide level) */
+    uint64_t dir_offset; /* TIFF: file offset of the directory (SubIFDs have no index) */
+    bool premultiplied;  /* samples 4: colour is multiplied by alpha already (ExtraSamples 1) */
     uint8_t tag_h_samp, tag_v_samp; /* tag 530 as found, which may lie; 0, 0: absent */
 } sm_level;
 
@@ -71,17 +76,17 @@ typedef struct sm_associated {
 } sm_associated;
 
 typedef struct sm_slide_info {
-    const char *reader;         /* "aperio", "ome-tiff", "generic-tiff", "openslide" */
-    char vendor[64];            /* "aperio", "hamamatsu", ...: whose scanner or program wrote it */
+    const char *reader; /* "aperio", "ome-tiff", "generic-tiff", "openslide" */
+    char vendor[64];    /* "aperio", "hamamatsu", ...: whose scanner or program wrote it */
     uint32_t n_levels;
-    double mpp_x, mpp_y;        /* micrometres per pixel at level 0; 0: unknown */
-    double objective;           /* nominal magnification; 0: unknown */
-    const uint8_t *icc;         /* NULL: none */
+    double mpp_x, mpp_y; /* micrometres per pixel at level 0; 0: unknown */
+    double objective;    /* nominal magnification; 0: unknown */
+    const uint8_t *icc;  /* NULL: none */
     size_t icc_len;
-    uint8_t background[3];      /* colour behind transparent or missing pixels; default white */
+    uint8_t background[3]; /* colour behind transparent or missing pixels; default white */
     uint32_t n_associated;
     sm_associated associated[SM_MAX_ASSOCIATED];
-    bool bigtiff, big_endian;   /* TIFF only */
+    bool bigtiff, big_endian; /* TIFF only */
 } sm_slide_info;
 
 /* A reader: one file, one row of the registry. Slots are called with the slide's own state. */

@@ -76,8 +76,8 @@ sm_status sm_stage_in(const sm_source *source, const char *dir, char **path, sm_
     if (folder == NULL)
         return sm_fail(err, SM_ERR_NOMEM, "out of memory");
     if (mkdtemp(folder) == NULL) {
-        st = sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot make a folder there (--scratch)",
-                           dir);
+        st =
+            sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot make a folder there (--scratch)", dir);
         free(folder);
         return st;
     }

@@ -119,6 +119,7 @@ static sm_status check_tiles(const sm_slide *slide, unsigned threads, sm_progres
     sm_plan plan = {.n_sources = r->n_levels, .tile_px = 256};
     sm_order order = {0};
     sm_mill *mill = NULL;
+    uint32_t unfit = SM_NO_LEVEL; /* nothing is retiled here */
     sm_mill_result result = {0};
     for (uint32_t s = 0; s < SM_MAX_LEVELS; s++)
         plan.use[s] = SM_SOURCE_UNUSED;
@@ -129,7 +130,7 @@ static sm_status check_tiles(const sm_slide *slide, unsigned threads, sm_progres
     }
     sm_status st = sm_order_make(slide, &plan, &order, err);
     if (st == SM_OK)
-        st = sm_mill_new(slide, &plan, &order, &config, &mill, err);
+        st = sm_mill_new(slide, &plan, &order, &config, &mill, &unfit, err);
     if (st == SM_OK)
         st = sm_mill_run(mill, NULL, NULL, &result, err);
     r->n_bad = result.n_bad;
@@ -155,9 +156,8 @@ static sm_status check_against(const sm_slide *slide, const sm_verify_options *o
         st = hash_file(source, &h, &r->against_sha256, &unused, err);
     if (st == SM_OK) {
         r->against = true;
-        r->against_is_source =
-            r->has_provenance &&
-            strcmp(sm_digest_hex(&r->against_sha256, hex), r->source_sha256) == 0;
+        r->against_is_source = r->has_provenance && strcmp(sm_digest_hex(&r->against_sha256, hex),
+                                                           r->source_sha256) == 0;
         st = sm_compare(slide, against, o->threads, progress, r, err);
     }
     sm_hasher_free(&h.whole);

@@ -12,7 +12,7 @@ typedef struct sm_level_compare {
     char why_not[80];       /* when it was not compared */
     bool from_source_level; /* the source has a level of this size; else 2x2 means of a finer one */
     uint32_t source_level;
-    bool same_bytes;        /* every compressed tile is the source's, but for COM and APPn segments */
+    bool same_bytes; /* every compressed tile is the source's, but for COM and APPn segments */
     uint64_t n_samples, n_different, sum_squares;
     uint32_t max_difference;
 } sm_level_compare;
@@ -25,8 +25,8 @@ typedef struct sm_verify_report {
     uint64_t bytes, n_tiles;
     uint32_t n_levels;
     sm_digest sha256;
-    bool has_provenance;    /* slidemill wrote it, and its description holds digests */
-    bool head_ok, data_ok;  /* those digests agree with the bytes */
+    bool has_provenance;   /* slidemill wrote it, and its description holds digests */
+    bool head_ok, data_ok; /* those digests agree with the bytes */
     char source_sha256[SM_DIGEST_HEX_CAP]; /* what it was made from, if has_provenance */
     uint64_t n_bad;
     sm_bad_tile *bad;

@@ -163,6 +163,28 @@ class Options(harness.Case):
             self.assertLess(os.path.getsize(self.path("share.tif")),
                             os.path.getsize(self.path("full.tif")))
 
+    def test_associated(self):
+        path = harness.slide(harness.CMU1)
+        with open(path, "rb") as f:
+            patient = f.read()[-1000:]
+        none, summary = self.convert(path, "none.tif", "--associated", "none")
+        self.assertIs(summary["source"]["associated_kept"], False)
+        self.assertEqual([d.tiled for d in tiffs.Tiff(none).dirs], [True, True])
+        with open(none, "rb") as f:
+            self.assertNotIn(patient, f.read())
+        keep, summary = self.convert(path, "keep.tif", "--associated", "keep")
+        self.assertIs(summary["source"]["associated_kept"], True)
+        info = harness.run("info", "--json", keep).json()
+        before = harness.run("info", "--json", path).json()
+        self.assertEqual(sorted((a["name"], a["width_px"], a["height_px"])
+                                for a in info["associated"]),
+                         sorted((a["name"], a["width_px"], a["height_px"])
+                                for a in before["associated"]))
+        self.assertEqual(len(info["levels"]), 2)
+        self.assertEqual(harness.run("verify", "--quiet", keep, "--against", path).code, 0)
+        _, by_default = self.convert(path, "o.tif")
+        self.assertEqual(by_default["output"]["sha256"], self.sha256(none))
+
     def test_threads_and_memory(self):
         _, summary = self.convert(self.svs, "o.tif", "--threads", "5", "--memory", "3G")
         self.assertEqual(summary["threads"], 5)
@@ -296,7 +318,7 @@ class Mistakes(harness.Case):
         (["--memory", "lots"], "--memory"), (["--memory", "99999999999G"], "--memory"),
         (["--scratch", ""], "--scratch"), (["--verify", "yes"], "--verify"),
         (["--force=yes"], "--force"), (["--json=1"], "--json"), (["--quiet=no"], "--quiet"),
-        (["--forc"], "--forc"), (["--tile-pxx", "256"], "--tile-pxx"), (["-f"], "-f"),
+        (["--associated", "all"], "--associated"), (["--forc"], "--forc"), (["--tile-pxx", "256"], "--tile-pxx"), (["-f"], "-f"),
         (["--no-tile-px"], "--no-tile-px"), (["---force"], "---force"),
     ]
 
@@ -335,7 +357,7 @@ class Mistakes(harness.Case):
 
     def test_contradicting_options_are_refused(self):
         harness.mosaic(self.path("in.svs"), "--width", 500, "--height", 400)
-        for args in (["--tiles", "copy", "--codec", "zstd"],
+        for args in (["--tiles", "copy", "--codec", "zstd"], ["--codec", "none", "--tile-px", "240"],
                      ["--tiles", "copy", "--tile-px", "512"]):
             r = harness.run("convert", *args, self.path("in.svs"), self.path("out.tif"))
             self.assert_refused(r, (2, 65), target=self.path("out.tif"))

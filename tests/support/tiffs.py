@@ -358,8 +358,9 @@ def image_tags(w, h, compression, photometric, tile=None, rows_per_strip=None, s
     return tags
 
 
-def write_tiff(path, images, order="<", big=False):
-    """Write images as a chain of directories: all tiles first, directories behind them."""
+def write_tiff(path, images, order="<", big=False, shared=False):
+    """Write images as a chain of directories: all tiles first, directories behind them. shared: tiles
+    of the same bytes are stored once."""
     word, size, entry = ("Q", 8, 20) if big else ("I", 4, 12)
     out = bytearray(b"II" if order == "<" else b"MM")
     if big:
@@ -368,10 +369,12 @@ def write_tiff(path, images, order="<", big=False):
         out += struct.pack(order + "HI", 42, 0)
     link = 8 if big else 4
     for image in images:
-        offsets = []
+        offsets, stored = [], {}
         for tile in image.tiles:
-            offsets.append(len(out))
-            out += tile + b"\0" * (len(tile) % 2)
+            if not shared or tile not in stored:
+                stored[tile] = len(out)
+                out += tile + b"\0" * (len(tile) % 2)
+            offsets.append(stored[tile])
         tags = dict(image.tags)
         kind = 16 if big else 4
         tags[TILE_OFFSETS if image.tiled else STRIP_OFFSETS] = (kind, offsets)

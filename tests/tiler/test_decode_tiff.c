@@ -288,6 +288,52 @@ static void broken_tiles_are_corrupt_and_never_more(void **state)
     }
 }
 
+/* The first strip's 16 rows in the place of the last one's 6. */
+static void the_last_strip_may_be_coded_in_full(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < SM_COUNT(COMPRESSIONS); c++) {
+        for (uint16_t samples = 1; samples <= 3; samples += 2) {
+            const recipe r = {
+                .compression = COMPRESSIONS[c], .samples = samples, .predictor = 1, .planar = 1};
+            opened o = open_recipe(&r);
+            uint64_t lens[4];
+            static uint8_t rgb[3 * W * STRIP_ROWS];
+            const uint64_t last = (uint64_t)o.level->rows - 1;
+            const uint32_t rows = H - (uint32_t)last * o.level->tile_h_px;
+            sm_buf bytes = tile_bytes(&o, 0, lens);
+            assert_true(rows < o.level->tile_h_px);
+            memset(rgb, 0xA5, sizeof rgb);
+            SM_CHECK_OK(decode(&o, &bytes, lens, last, rgb, 3 * W), &o.err);
+            for (uint32_t y = 0; y < STRIP_ROWS; y++)
+                for (uint32_t x = 0; x < W; x++)
+                    assert_int_equal(rgb[3 * (y * W + x) + 1],
+                                     y < rows ? expected(&r, x, y, 1) : 0xA5);
+            sm_buf_free(&bytes);
+            shut(&o);
+        }
+    }
+}
+
+/* The last strip's 6 rows, whole and valid, in the place of 16: the rest would be old pixels. */
+static void a_valid_but_short_tile_is_corrupt(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < SM_COUNT(COMPRESSIONS); c++) {
+        for (uint16_t samples = 1; samples <= 3; samples += 2) {
+            const recipe r = {
+                .compression = COMPRESSIONS[c], .samples = samples, .predictor = 1, .planar = 1};
+            opened o = open_recipe(&r);
+            uint64_t lens[4];
+            static uint8_t rgb[3 * W * STRIP_ROWS];
+            sm_buf bytes = tile_bytes(&o, (uint64_t)o.level->rows - 1, lens);
+            SM_CHECK_FAILS(decode(&o, &bytes, lens, 0, rgb, 3 * W), &o.err, SM_ERR_CORRUPT, "");
+            sm_buf_free(&bytes);
+            shut(&o);
+        }
+    }
+}
+
 /* A frame may ask for any window; decoding whole frames into place needs none. */
 static void zstd_memory_does_not_depend_on_the_frame(void **state)
 {
@@ -415,6 +461,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layout_of_every_codec_gives_the_pixels),
         cmocka_unit_test(broken_tiles_are_corrupt_and_never_more),
+        cmocka_unit_test(the_last_strip_may_be_coded_in_full),
+        cmocka_unit_test(a_valid_but_short_tile_is_corrupt),
         cmocka_unit_test(zstd_memory_does_not_depend_on_the_frame),
         cmocka_unit_test(planes_need_their_lengths),
         cmocka_unit_test(half_size_is_for_jpeg_only),

@@ -39,7 +39,7 @@ typedef struct run {
     atomic_uint next;
     unsigned threads;
     pthread_mutex_t lock;
-    char mistake[256]; /* cmocka cannot fail in a thread */
+    char mistake[640]; /* cmocka cannot fail in a thread */
 } run;
 
 static void mistake(run *r, const char *text, uint32_t stage, uint32_t col, uint32_t row)
