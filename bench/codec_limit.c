@@ -121,7 +121,7 @@ static void half_tile(const uint8_t *from, size_t from_stride, uint32_t side, ui
                       size_t to_stride)
 {
     for (uint32_t y = 0; y < side / 2; y++) {
-        const uint8_t *a = from + 2 * y * from_stride, *b = a + from_stride;
+        const uint8_t *a = from + 2 * (size_t)y * from_stride, *b = a + from_stride;
         uint8_t *d = to + y * to_stride;
         for (uint32_t x = 0; x < side / 2; x++, a += 6, b += 6, d += 3) {
             uint32_t p[4];

@@ -1,6 +1,5 @@
 # What this build will have, in one glance.
 get_property(sm_programs GLOBAL PROPERTY SM_PROGRAMS)
-get_property(sm_missing GLOBAL PROPERTY SM_MISSING)
 list(JOIN sm_programs " " sm_programs)
 set(sm_io "io_uring ${liburing_VERSION}, or threads where the kernel forbids it")
 if(NOT liburing_FOUND)
@@ -27,8 +26,4 @@ message(STATUS "  slides      OpenSlide ${openslide_VERSION}, expat ${EXPAT_VERS
 message(STATUS "  digests     libcrypto ${OPENSSL_VERSION}, xxHash ${xxhash_VERSION}")
 message(STATUS "  sanitizers  ${sm_sanitizers}")
 message(STATUS "  tests       ${sm_tests}")
-if(sm_missing)
-  list(JOIN sm_missing " " sm_missing)
-  message(WARNING "sources not there: ${sm_missing}")
-endif()
 message(STATUS "")

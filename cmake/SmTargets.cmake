@@ -31,23 +31,6 @@ endfunction()
 
 # sm_add_command(NAME SOURCE [LIBRARIES...]): a program, installed with its man page.
 function(sm_add_command name source)
-  if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
-    set_property(GLOBAL APPEND PROPERTY SM_MISSING "${source}")
-    return()
-  endif()
   sm_add_program(${name} ${source} ${ARGN})
   sm_install_program(${name})
-endfunction()
-
-# sm_existing(OUT FILES...): those of FILES that exist.
-function(sm_existing out)
-  set(found "")
-  foreach(file IN LISTS ARGN)
-    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
-      list(APPEND found "${file}")
-    else()
-      set_property(GLOBAL APPEND PROPERTY SM_MISSING "${file}")
-    endif()
-  endforeach()
-  set(${out} "${found}" PARENT_SCOPE)
 endfunction()

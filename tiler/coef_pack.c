@@ -13,7 +13,7 @@ enum { WORST_BYTES = 8 + 2 * SM_BLOCK_COEFS };
 static uint64_t map_of(const int16_t *block)
 {
     uint64_t zero = 0;
-    for (unsigned i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++) {
         const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(block + 16 * i));
         const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(block + 16 * i + 8));
         const __m128i is_zero = _mm_cmpeq_epi8(_mm_packs_epi16(a, b), _mm_setzero_si128());

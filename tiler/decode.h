@@ -18,12 +18,12 @@ SM_NODISCARD sm_status sm_decoder_open(const sm_slide *slide, uint32_t level, sm
  * @param tile       index in the level's grid, row * cols + col
  * @param denom      1: full size; 2: half size straight from the scaled IDCT (JPEG only, tile sides
  *                   even; SM_ERR_ARG otherwise)
- * @param[out] rgb   tile_h / denom rows of tile_w / denom pixels (strips: rounded up; the last strip
- *                   only as many rows as it has), 3 bytes each, `stride` bytes apart; grey becomes
- *                   R = G = B; alpha is blended over the slide's background
+ * @param[out] rgb   tile_h / denom rows of tile_w / denom pixels (strips: rounded up; the last
+ * strip only as many rows as it has), 3 bytes each, `stride` bytes apart; grey becomes R = G = B;
+ * alpha is blended over the slide's background
  * @return SM_ERR_CORRUPT: the bytes do not decode (every libjpeg warning but "extraneous bytes
- *         before marker" counts), or are not of the level's shape; err has no tile in it: the caller
- *         knows that.
+ *         before marker" counts), or are not of the level's shape; err has no tile in it: the
+ * caller knows that.
  */
 SM_NODISCARD sm_status sm_decoder_tile(sm_decoder *decoder, const uint8_t *bytes, size_t len,
                                        const uint64_t *plane_lens, uint64_t tile, unsigned denom,

@@ -360,7 +360,7 @@ static sm_status unpack_libtiff(tiff_state *s, const part *p, sm_error *err)
     if (p->strile > UINT32_MAX || p->len > INT64_MAX)
         return sm_fail(err, SM_ERR_LIMIT, "TIFF: tile %" PRIu64 " is beyond libtiff", p->strile);
     /* libtiff writes to its input only to reverse bits (FillOrder 2), which readers refuse. */
-    void *in = (void *)(uintptr_t)p->bytes;
+    void *in = (void *)(uintptr_t)p->bytes; /* NOLINT(performance-no-int-to-ptr) */
     if (!TIFFReadFromUserBuffer(s->tiff, (uint32_t)p->strile, in, (tmsize_t)p->len, p->out,
                                 (tmsize_t)p->out_bytes))
         return libtiff_failed(s, err);

@@ -145,7 +145,8 @@ static sm_status jpeg_tile(sm_encoder *encoder, const uint8_t *pixels, sm_buf *o
     jpeg_state *s = encoder->state;
     const size_t row_bytes = (size_t)3 * encoder->params.tile_w_px;
     for (size_t y = 0; y < encoder->params.tile_h_px; y++)
-        s->rows[y] = (JSAMPROW)(uintptr_t)(pixels + y * row_bytes); /* libjpeg only reads them */
+        /* libjpeg only reads them. NOLINTNEXTLINE(performance-no-int-to-ptr) */
+        s->rows[y] = (JSAMPROW)(uintptr_t)(pixels + y * row_bytes);
     s->out.buf = out;
     s->out.err = err;
     sm_jpeg_error_reset(&s->error);

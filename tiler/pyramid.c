@@ -128,11 +128,10 @@ static void give_pages_back(const sm_pyramid *p, canvas *c)
     const size_t bytes = p->stride * p->tile_h;
     if (bytes < LARGE_TILE_BYTES)
         return;
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t from = ((uintptr_t)c->rgb + page - 1) / page * page;
-    const uintptr_t to = ((uintptr_t)c->rgb + bytes) / page * page;
-    if (to > from)
-        (void)madvise((void *)from, to - from, MADV_DONTNEED); /* a failure costs memory only */
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t skip = (page - (uintptr_t)c->rgb % page) % page;
+    if (bytes >= skip + page) /* a failure costs memory only */
+        (void)madvise(c->rgb + skip, (bytes - skip) / page * page, MADV_DONTNEED);
 }
 
 /* The tile is complete: nobody else looks at it any more. */

@@ -152,7 +152,7 @@ static void add_number(cJSON *object, const char *key, uint64_t value)
 
 static void add_seconds(cJSON *object, const char *key, uint64_t ns)
 {
-    (void)cJSON_AddNumberToObject(object, key, (double)(ns / 1000) / 1e6);
+    (void)cJSON_AddNumberToObject(object, key, (double)ns / 1e9);
 }
 
 static void json_source(cJSON *root, const char *in, const sm_convert_report *r)

@@ -112,8 +112,9 @@ static coef_tile *tile_at(sm_retile *r, uint32_t col, uint32_t row)
     if (*slot == NULL) {
         coef_tile *t = sm_calloc(1, sizeof *t);
         if (t != NULL) {
-            atomic_init(&t->lacking, sm_min_u32(r->dst_w, r->total_w - col * r->dst_w) *
-                                         sm_min_u32(r->dst_h, r->total_h - row * r->dst_h));
+            atomic_init(&t->lacking,
+                        (uint_fast32_t)sm_min_u32(r->dst_w, r->total_w - col * r->dst_w) *
+                            sm_min_u32(r->dst_h, r->total_h - row * r->dst_h));
             atomic_init(&t->seq, 0);
             atomic_init(&t->parts, NULL);
         }

@@ -221,10 +221,30 @@ static void read_associated(sm_slide *slide, openslide_t *osr)
     }
 }
 
+/* libtiff's TIFFRGBAImageGet, which OpenSlide uses for all but JPEG, puts the rows of an image that
+ * is smaller than one of its tiles at the wrong place, and what is left is transparent. */
+static bool is_misdrawn(const sm_slide *slide, openslide_t *osr, int32_t number, int64_t w,
+                        int64_t h)
+{
+    char name[64];
+    if (strcmp(slide->info.vendor, "generic-tiff") != 0)
+        return false;
+    (void)snprintf(name, sizeof name, "openslide.level[%" PRId32 "].tile-width", number);
+    const bool narrow = property_number(osr, name) > (double)w;
+    (void)snprintf(name, sizeof name, "openslide.level[%" PRId32 "].tile-height", number);
+    return narrow || property_number(osr, name) > (double)h;
+}
+
 static sm_status add_level(sm_slide *slide, state *s, int32_t number, sm_error *err)
 {
     int64_t w = 0, h = 0;
     openslide_get_level_dimensions(s->osr, number, &w, &h);
+    if (is_misdrawn(slide, s->osr, number, w, h))
+        return number > 0 ? SM_OK
+                          : sm_fail(err, SM_ERR_FORMAT,
+                                    "%" PRId64 "x%" PRId64 " pixels are less than one of its "
+                                    "tiles, which OpenSlide does not draw right",
+                                    w, h);
     const double downsample = openslide_get_level_downsample(s->osr, number);
     if (w <= 0 || h <= 0 || w > SM_MAX_SIDE_PX || h > SM_MAX_SIDE_PX || !(downsample > 0))
         return sm_fail(err, SM_ERR_LIMIT, "level %" PRId32 " of %" PRId64 "x%" PRId64 " pixels",

@@ -148,8 +148,8 @@ class Signals(harness.Case):
         super().setUpClass()
         cls.folder = harness.tempfile.mkdtemp(prefix="slidemill-test.")
         cls.addClassCleanup(shutil.rmtree, cls.folder, True)
-        cls.big = harness.mosaic(os.path.join(cls.folder, "big.svs"), "--width", 24000, "--height",
-                                 18000)
+        cls.big = harness.mosaic(os.path.join(cls.folder, "big.svs"), "--width", 15000, "--height",
+                                 10000)
 
     def start(self, out, *options, source=None):
         """Running, and far enough to have made its temporary file; returns (process, that file)."""

@@ -22,10 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (sm_jpeg_strip(once.data, once.len, &twice, &err) != SM_OK || once.len != twice.len ||
             memcmp(once.data, twice.data, once.len) != 0)
             abort();
-        if (has_header &&
-            (sm_jpeg_header_read(once.data, once.len, &after, &err) != SM_OK ||
-             after.w_px != before.w_px || after.h_px != before.h_px ||
-             after.n_components != before.n_components))
+        if (has_header && (sm_jpeg_header_read(once.data, once.len, &after, &err) != SM_OK ||
+                           after.w_px != before.w_px || after.h_px != before.h_px ||
+                           after.n_components != before.n_components))
             abort();
     }
     sm_buf_free(&once);

@@ -28,8 +28,8 @@ static bool read_tile(const sm_source *source, const sm_level *l, uint64_t tile,
         const size_t len = (size_t)l->lens[tile + p * plane];
         plane_lens[p] = len;
         if (len == 0 || sm_buf_reserve(bytes, bytes->len + len, &err) != SM_OK ||
-            sm_source_pread(source, bytes->data + bytes->len, len,
-                            l->offsets[tile + p * plane], &err) != SM_OK)
+            sm_source_pread(source, bytes->data + bytes->len, len, l->offsets[tile + p * plane],
+                            &err) != SM_OK)
             return false;
         bytes->len += len;
     }
@@ -66,8 +66,7 @@ static void decode_level(const sm_slide *slide, uint32_t level)
 /* Plan with every path, order, and move coefficients where the plan does. */
 static void plan(const sm_slide *slide, uint32_t tile_px)
 {
-    const sm_plan_options options = {
-        .levels = SM_LEVELS_DYADIC, .quality = 85, .tile_px = tile_px};
+    const sm_plan_options options = {.levels = SM_LEVELS_DYADIC, .quality = 85, .tile_px = tile_px};
     sm_error err = SM_ERROR_INIT;
     sm_plan made;
     sm_order order = {0};

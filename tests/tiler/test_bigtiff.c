@@ -27,7 +27,8 @@
 static sm_tmpdir folder;
 static char complaint[256]; /* libtiff's first */
 
-static void complain(const char *module, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void complain(const char *module, const char *fmt,
+                                                           va_list args)
 {
     if (complaint[0] != '\0')
         return;
@@ -404,7 +405,7 @@ static void rationals_are_exact_to_a_billionth(void **state)
 static void impossible_values_are_our_bug(void **state)
 {
     (void)state;
-    static const double NONE[] = {0, -1, 4e9, HUGE_VAL, -HUGE_VAL, NAN};
+    static const double NONE[] = {0, -1, 4e9, HUGE_VAL, -HUGE_VAL, (double)NAN};
     sm_error err = SM_ERROR_INIT;
     sm_bigtiff *t = tiff_new();
     const uint32_t d = add_dir(t, 16, 16);

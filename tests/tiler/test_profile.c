@@ -23,7 +23,8 @@
 static sm_tmpdir folder;
 static char complaint[256]; /* libtiff's first */
 
-static void complain(const char *module, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void complain(const char *module, const char *fmt,
+                                                           va_list args)
 {
     if (complaint[0] != '\0')
         return;
@@ -95,12 +96,17 @@ static TIFF *open_made(made *m)
     return tif;
 }
 
+/* Until the next call. */
 static const char *description_of(TIFF *tif)
 {
+    static char copy[8192];
     char *text = NULL;
     assert_int_equal(TIFFSetDirectory(tif, 0), 1);
     assert_int_equal(TIFFGetField(tif, TIFFTAG_IMAGEDESCRIPTION, &text), 1);
-    return text;
+    const size_t n = strlen(text) + 1;
+    assert_true(n <= sizeof copy);
+    memcpy(copy, text, n);
+    return copy;
 }
 
 static const sm_slide_info KNOWN = {.mpp_x = 0.499, .mpp_y = 0.4991, .objective = 20};

@@ -21,6 +21,9 @@
 
 enum { MAX_THREADS = 5 };
 
+/* The beginning of a recipe. */
+#define YCC(h_samp, v_samp, q) .space = JCS_YCbCr, .h = h_samp, .v = v_samp, .quality = q
+
 static const uint8_t BACKGROUND[3] = {243, 238, 240};
 
 /* A level of JPEG tiles and what became of it. */
@@ -351,9 +354,9 @@ static const struct {
     sm_recipe recipe;
 } KINDS[] = {
     {"RGB 4:4:4", {.space = JCS_RGB, .h = 1, .v = 1, .quality = 90}},
-    {"YCbCr 4:4:4", {.space = JCS_YCbCr, .h = 1, .v = 1, .quality = 90}},
-    {"YCbCr 4:2:2", {.space = JCS_YCbCr, .h = 2, .v = 1, .quality = 90}},
-    {"YCbCr 4:2:0", {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 90}},
+    {"YCbCr 4:4:4", {YCC(1, 1, 90)}},
+    {"YCbCr 4:2:2", {YCC(2, 1, 90)}},
+    {"YCbCr 4:2:0", {YCC(2, 2, 90)}},
 };
 
 static const sm_recipe *const YCC_420 = &KINDS[3].recipe;
@@ -391,21 +394,16 @@ static void ways_to_code_a_tile_do_not_matter(void **state)
         const char *name;
         sm_recipe recipe;
     } cases[] = {
-        {"tables in each tile",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 75, .tables = true}},
-        {"optimised tables in each tile",
-         {.space = JCS_YCbCr, .h = 2, .v = 1, .quality = 75, .tables = true, .optimise = true}},
-        {"a scan for each colour",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 75, .tables = true, .separate = true}},
-        {"restart markers",
-         {.space = JCS_YCbCr, .h = 1, .v = 1, .quality = 75, .tables = true, .restart = 5}},
-        {"three quantisation tables",
-         {.space = JCS_YCbCr, .h = 1, .v = 1, .quality = 75, .third_table = true}},
-        {"4:1:0 upright", {.space = JCS_YCbCr, .h = 1, .v = 2, .quality = 75}},
+        {"tables in each tile", {YCC(2, 2, 75), .tables = true}},
+        {"optimised tables in each tile", {YCC(2, 1, 75), .tables = true, .optimise = true}},
+        {"a scan for each colour", {YCC(2, 2, 75), .tables = true, .separate = true}},
+        {"restart markers", {YCC(1, 1, 75), .tables = true, .restart = 5}},
+        {"three quantisation tables", {YCC(1, 1, 75), .third_table = true}},
+        {"4:4:0", {YCC(1, 2, 75)}},
         {"RGB of which green and blue are halved",
          {.space = JCS_RGB, .h = 2, .v = 2, .quality = 75}},
-        {"quality 100", {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 100}},
-        {"quality 25", {.space = JCS_RGB, .h = 1, .v = 1, .quality = 40}},
+        {"quality 100", {YCC(2, 2, 100)}},
+        {"quality 40", {.space = JCS_RGB, .h = 1, .v = 1, .quality = 40}},
     };
     for (size_t i = 0; i < SM_COUNT(cases); i++)
         play(cases[i].name, &cases[i].recipe, 480, 300, 240, 256, 1);
@@ -459,28 +457,16 @@ static void tiles_that_do_not_belong_are_refused(void **state)
 {
     (void)state;
     static const intruder cases[] = {
-        {"another quality",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 91, .tables = true},
+        {"another quality", {YCC(2, 2, 91), .tables = true}, 240, SM_ERR_FORMAT, "quantisation"},
+        {"another Cr",
+         {YCC(2, 2, 90), .tables = true, .third_table = true},
          240,
          SM_ERR_FORMAT,
-         "different quantisation tables"},
-        {"another table for Cr",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 90, .tables = true, .third_table = true},
-         240,
-         SM_ERR_FORMAT,
-         "different quantisation tables"},
-        {"4:2:2",
-         {.space = JCS_YCbCr, .h = 2, .v = 1, .quality = 90, .tables = true},
-         240,
-         SM_ERR_FORMAT,
-         "chroma subsampling"},
-        {"4:4:4",
-         {.space = JCS_YCbCr, .h = 1, .v = 1, .quality = 90, .tables = true},
-         240,
-         SM_ERR_FORMAT,
-         "chroma subsampling"},
+         "quantisation"},
+        {"4:2:2", {YCC(2, 1, 90), .tables = true}, 240, SM_ERR_FORMAT, "chroma subsampling"},
+        {"4:4:4", {YCC(1, 1, 90), .tables = true}, 240, SM_ERR_FORMAT, "chroma subsampling"},
         {"progressive",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 90, .tables = true, .progressive = true},
+         {YCC(2, 2, 90), .tables = true, .progressive = true},
          240,
          SM_ERR_FORMAT,
          "not a baseline"},
@@ -490,15 +476,11 @@ static void tiles_that_do_not_belong_are_refused(void **state)
          SM_ERR_FORMAT,
          "three colours"},
         {"a smaller image",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 90, .tables = true},
+         {YCC(2, 2, 90), .tables = true},
          224,
          SM_ERR_CORRUPT,
-         "224 x 224 px in a tile of 240 x 240"},
-        {"a larger image",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 90, .tables = true},
-         256,
-         SM_ERR_CORRUPT,
-         "256 x 256 px in a tile of 240 x 240"},
+         "224 x 224 px in"},
+        {"a larger image", {YCC(2, 2, 90), .tables = true}, 256, SM_ERR_CORRUPT, "256 x 256 px in"},
     };
     world w = {.name = "intruders", .recipe = *YCC_420};
     sm_retile_worker *worker = small(&w);
@@ -605,12 +587,7 @@ static void what_a_tile_is_does_not_depend_on_the_one_before(void **state)
     static const uint8_t MARKERS[] = {0xC4, 0xDB};
     for (size_t i = 0; i < SM_COUNT(MARKERS); i++) {
         world w = {.name = "no tables",
-                   .recipe = {.space = JCS_YCbCr,
-                              .h = 2,
-                              .v = 2,
-                              .quality = 75,
-                              .tables = true,
-                              .optimise = true}};
+                   .recipe = {YCC(2, 2, 75), .tables = true, .optimise = true}};
         sm_error err = SM_ERROR_INIT;
         sm_retile_worker *used = small(&w), *fresh = worker_new(&w, 1);
         sm_buf *bare = &w.tiles[1];
@@ -735,13 +712,9 @@ static void a_first_tile_that_does_not_fit_is_refused(void **state)
 {
     (void)state;
     static const intruder cases[] = {
-        {"4:4:4",
-         {.space = JCS_YCbCr, .h = 1, .v = 1, .quality = 90, .tables = true},
-         240,
-         SM_ERR_FORMAT,
-         "chroma subsampling"},
+        {"4:4:4", {YCC(1, 1, 90), .tables = true}, 240, SM_ERR_FORMAT, "chroma subsampling"},
         {"progressive",
-         {.space = JCS_YCbCr, .h = 2, .v = 2, .quality = 90, .tables = true, .progressive = true},
+         {YCC(2, 2, 90), .tables = true, .progressive = true},
          240,
          SM_ERR_FORMAT,
          "not a baseline"},
