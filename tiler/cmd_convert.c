@@ -7,6 +7,7 @@
 #include "common/opts.h"
 #include "common/stop.h"
 #include "common/sysinfo.h"
+#include "common/text.h"
 #include "tiler/convert.h"
 #include "tiler/report.h"
 #include "tiler/stage_in.h"
@@ -133,6 +134,31 @@ static void options_of(const config *c, sm_convert_options *o, sm_allowance *thr
     };
 }
 
+/* The summary as text or JSON, whatever bytes the paths are made of. */
+static sm_status summary(const config *c, const char *const *operands,
+                         const sm_convert_report *report, const sm_error *failure, sm_buf *text,
+                         sm_error *err)
+{
+    sm_buf in = {0}, out = {0}, message = {0};
+    sm_error clean = *failure;
+    sm_status st = sm_text_clean(operands[0], !c->json, &in, err);
+    if (st == SM_OK)
+        st = sm_text_clean(operands[1], !c->json, &out, err);
+    if (st == SM_OK)
+        st = sm_text_clean(failure->message, true, &message, err);
+    if (st == SM_OK)
+        (void)snprintf(clean.message, sizeof clean.message, "%s", (const char *)message.data);
+    if (st == SM_OK && c->json)
+        st = sm_report_json((const char *)in.data, (const char *)out.data, report, &clean, text,
+                            err);
+    else if (st == SM_OK)
+        st = sm_report_text((const char *)in.data, (const char *)out.data, report, text, err);
+    sm_buf_free(&in);
+    sm_buf_free(&out);
+    sm_buf_free(&message);
+    return st;
+}
+
 /* Print what the user asked for; the exit code may turn into "standard output is broken". */
 static int tell(const config *c, const char *const *operands, const sm_convert_report *report,
                 const sm_error *failure)
@@ -143,10 +169,8 @@ static int tell(const config *c, const char *const *operands, const sm_convert_r
     int code = sm_exit_code(failure->status);
     if (failure->status != SM_OK)
         (void)fprintf(stderr, "slidemill convert: %s\n", failure->message);
-    if (c->json)
-        st = sm_report_json(operands[0], operands[1], report, failure, &text, &err);
-    else if (failure->status == SM_OK && !c->quiet)
-        st = sm_report_text(operands[0], operands[1], report, &text, &err);
+    if (c->json || (failure->status == SM_OK && !c->quiet))
+        st = summary(c, operands, report, failure, &text, &err);
     if (st == SM_OK && text.len > 0 &&
         (fputs((const char *)text.data, stdout) == EOF || (c->json && putchar('\n') == EOF) ||
          fflush(stdout) == EOF))

@@ -9,6 +9,7 @@
 #include "common/buf.h"
 #include "common/opts.h"
 #include "common/progress.h"
+#include "common/text.h"
 #include "tiler/slide.h"
 #include "tiler/versions.h"
 
@@ -101,49 +102,6 @@ static void describe_codec(const sm_level *level, char out[64])
                        ? subsampling_name(level->jpeg.h_samp, level->jpeg.v_samp)
                        : "",
                    quality, level->jpeg.plain ? "" : " (not baseline)");
-}
-
-/* Bytes of the UTF-8 sequence at text; 0 if it is none. */
-static size_t utf8_len(const unsigned char *text)
-{
-    const size_t len = text[0] < 0x80                      ? 1
-                       : text[0] >= 0xC2 && text[0] < 0xE0 ? 2
-                       : text[0] >= 0xE0 && text[0] < 0xF0 ? 3
-                       : text[0] >= 0xF0 && text[0] < 0xF5 ? 4
-                                                           : 0;
-    for (size_t i = 1; i < len; i++) {
-        if ((text[i] & 0xC0) != 0x80)
-            return 0;
-    }
-    if ((text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] > 0x9F) ||
-        (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] > 0x8F))
-        return 0;
-    return len;
-}
-
-/* text as valid UTF-8 with a NUL; control characters become '?' too when it is for a terminal. */
-static sm_status clean_text(const char *text, bool terminal, sm_buf *out, sm_error *err)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    out->len = 0;
-    while (*p != '\0') {
-        const size_t len = utf8_len(p);
-        const bool control = *p < 0x20 || *p == 0x7F || (*p == 0xC2 && p[1] < 0xA0);
-        const char *bytes = (const char *)p;
-        size_t n = len;
-        if (terminal && (len == 0 || control)) {
-            bytes = "?";
-            n = 1;
-        } else if (len == 0) {
-            bytes = "\xEF\xBF\xBD";
-            n = 3;
-        }
-        const sm_status st = sm_buf_append(out, bytes, n, err);
-        if (st != SM_OK)
-            return st;
-        p += len > 0 ? len : 1;
-    }
-    return sm_buf_append(out, "", 1, err);
 }
 
 /* ---- facts ---- */
@@ -254,7 +212,7 @@ static sm_status print_text(const sm_slide *slide, bool after, sm_buf *scratch, 
     const sm_source *source = sm_slide_source(slide);
     const sm_level *base = sm_slide_level(slide, 0);
     char size[16];
-    const sm_status st = clean_text(sm_source_path(source), true, scratch, err);
+    const sm_status st = sm_text_clean(sm_source_path(source), true, scratch, err);
     if (st != SM_OK)
         return st;
     printf("%s%s\n", after ? "\n" : "", (const char *)scratch->data);
@@ -421,7 +379,7 @@ static void put_notes(json *j, const sm_slide *slide)
 static sm_status print_json(const char *path, const sm_slide *slide, const sm_error *failure,
                             sm_buf *scratch, sm_error *err)
 {
-    sm_status st = clean_text(path, false, scratch, err);
+    sm_status st = sm_text_clean(path, false, scratch, err);
     if (st != SM_OK)
         return st;
     json j = {.object = cJSON_CreateObject()};
@@ -437,7 +395,7 @@ static sm_status print_json(const char *path, const sm_slide *slide, const sm_er
         put_associated(&j, sm_slide_get_info(slide));
         put_notes(&j, slide);
     } else {
-        st = clean_text(failure->message, false, scratch, err);
+        st = sm_text_clean(failure->message, false, scratch, err);
         put_text(&j, "status", sm_status_name(failure->status));
         put_text(&j, "message", st == SM_OK ? (const char *)scratch->data : "");
     }

@@ -9,6 +9,7 @@
 #include "common/opts.h"
 #include "common/stop.h"
 #include "common/sysinfo.h"
+#include "common/text.h"
 #include "tiler/verify.h"
 #include "tiler/versions.h"
 
@@ -210,6 +211,27 @@ static void print_json(const char *path, const sm_verify_report *r, const sm_err
     cJSON_Delete(root);
 }
 
+/* What was found, as the user asked for it, whatever bytes the path is made of. */
+static sm_status tell(const config *c, const char *operand, const sm_verify_report *report,
+                      bool read, const sm_error *failure, sm_error *err)
+{
+    sm_buf path = {0}, message = {0};
+    sm_error clean = *failure;
+    sm_status st = sm_text_clean(operand, !c->json, &path, err);
+    if (st == SM_OK)
+        st = sm_text_clean(failure->message, true, &message, err);
+    if (st == SM_OK) {
+        (void)snprintf(clean.message, sizeof clean.message, "%s", (const char *)message.data);
+        if (c->json)
+            print_json((const char *)path.data, report, &clean);
+        else if (read && !(c->quiet && failure->status == SM_OK))
+            print_text((const char *)path.data, report);
+    }
+    sm_buf_free(&path);
+    sm_buf_free(&message);
+    return st;
+}
+
 int main(int argc, char **argv)
 {
     config c;
@@ -239,13 +261,13 @@ int main(int argc, char **argv)
         err = (sm_error)SM_ERROR_INIT; /* readers that were asked in vain have left their reasons */
     if (read)
         st = judge(&c, operands[0], &report, &err);
-    if (c.json)
-        print_json(operands[0], &report, &err);
-    else if (read && !(c.quiet && st == SM_OK))
-        print_text(operands[0], &report);
+    sm_error print_err = SM_ERROR_INIT;
+    const sm_status printed = tell(&c, operands[0], &report, read, &err, &print_err);
     if (st != SM_OK)
         (void)fprintf(stderr, "slidemill verify: %s\n", err.message);
-    code = sm_exit_code(st);
+    else if (printed != SM_OK)
+        (void)fprintf(stderr, "slidemill verify: %s\n", print_err.message);
+    code = sm_exit_code(st != SM_OK ? st : printed);
     if (fflush(stdout) != 0 && code == 0) {
         (void)fprintf(stderr, "slidemill verify: cannot write to standard output\n");
         code = sm_exit_code(SM_ERR_IO);

@@ -161,7 +161,7 @@ class Damage(harness.Case):
         _, summary = self.convert(self.bad)
         self.assertEqual(summary["source"]["missing_tiles"], 13, "11 x 13 tiles, 130 are there")
         r = harness.run("convert", "--force", self.bad, self.out)
-        self.assertRegex(r.out, r"13 tiles are missing")
+        self.assertRegex(r.out, r"13 tiles missing")
 
     def test_tiles_that_share_bytes_are_converted(self):
         self.tiff.patch(self.base, tiffs.TILE_OFFSETS, TILE, self.base.offsets[18])

@@ -132,6 +132,16 @@ class Failures(harness.Case):
                 self.refuse(self.small, out, codes=74, source=out, target=out, file_size=limit,
                             env=io)
 
+    def test_closed_standard_streams_do_not_become_the_output(self):
+        """A file that is opened as descriptor 1 or 2 would take what is printed."""
+        program = os.path.join(harness.BIN, "slidemill-convert")
+        for closed in (">&-", "2>&-", "<&-", "<&- >&- 2>&-"):
+            with self.subTest(closed):
+                out = self.path("out.tif")
+                subprocess.run(["sh", "-c", f'exec "$0" --force "$1" "$2" {closed}', program,
+                                self.small, out], check=False, capture_output=True, timeout=60)
+                self.assertEqual(harness.run("verify", "--quiet", out).code, 0)
+
     def test_io_back_end_of_another_name(self):
         out = self.path("out.tif")
         r = self.refuse(self.small, out, codes=2, target=out, env={"SLIDEMILL_IO": "carrier"})

@@ -286,6 +286,31 @@ class Options(harness.Case):
                          [(x["width"], x["height"]) for x in levels])
         self.assertEqual(info["mpp_x"], summary["source"]["mpp_x"])
 
+    def test_names_of_any_bytes(self):
+        name = b"bad \xff\xc3( \n\x1b[31m.svs"
+        source = os.path.join(os.fsencode(self.dir), name)
+        shutil.copy(self.svs, source)
+        r = harness.run("convert", "--json", source, os.path.join(os.fsencode(self.dir), b"\xfe"))
+        self.assertEqual(r.code, 0, r)
+        self.assertNotIn("\udcff", r.json()["source"]["path"])
+        self.assertIn(b"\xfe", os.listdir(os.fsencode(self.dir)))
+        for program in ("info", "verify"):
+            for options in (["--json"], []):
+                r = harness.run(program, *options, source)
+                self.assertEqual(r.code, 0, r)
+                if options:
+                    r.json()
+                else:
+                    self.assertNotIn("\x1b", r.out)
+        text = harness.run("convert", source, os.path.join(os.fsencode(self.dir), b"o\n\x1b[2J"))
+        self.assertEqual(text.code, 0, text)
+        self.assertNotIn("\x1b", text.out)
+        r = harness.run("convert", "--json", os.path.join(os.fsencode(self.dir), b"\xff\x1b"),
+                        self.path("o.tif"))
+        self.assertEqual(r.code, 2)
+        self.assertNotIn("\x1b", r.err)
+        self.assertEqual(r.json()["status"], "arg")
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
     def test_a_summary_that_cannot_be_written_is_an_error(self):
         for option in ("--json", "--no-json"):

@@ -74,11 +74,12 @@ class Result:
     """How a program ended."""
 
     def __init__(self, args, code, out, err):
-        self.args, self.code = args, code
+        self.args, self.code, self.raw = args, code, out
         self.out, self.err = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
     def json(self):
-        return json.loads(self.out)
+        """Its output as JSON, which is UTF-8 whatever the file names are."""
+        return json.loads(self.raw.decode("utf-8"))
 
     def __str__(self):
         return f"{' '.join(map(str, self.args))}\n  exit {self.code}\n  stdout: {self.out}\n" \
