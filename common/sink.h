@@ -14,7 +14,7 @@
 typedef struct sm_sink sm_sink;
 
 typedef enum sm_verify_mode {
-    SM_VERIFY_CACHE, /* read back through the page cache */
+    SM_VERIFY_CACHE, /* read back through the page cache, while fsync runs */
     SM_VERIFY_MEDIA, /* drop the cache, read back with O_DIRECT where the file system has it */
     SM_VERIFY_NONE,  /* do not read back */
 } sm_verify_mode;

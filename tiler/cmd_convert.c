@@ -1,5 +1,6 @@
 /* slidemill convert: the command line of sm_convert. */
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -183,6 +184,15 @@ static int tell(const config *c, const char *const *operands, const sm_convert_r
     return code;
 }
 
+/* Tiles of some 100 kB come and go by the ten thousand: let malloc keep the memory instead of giving
+ * it back and asking again (a quarter of the system time of a retiling run). */
+static void keep_memory(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 512 << 20);
+    (void)mallopt(M_TOP_PAD, 4 << 20);
+}
+
 int main(int argc, char **argv)
 {
     config c;
@@ -200,6 +210,7 @@ int main(int argc, char **argv)
         return sm_exit_code(SM_ERR_ARG);
     }
     sm_stop_install();
+    keep_memory();
     sm_convert_options options;
     sm_allowance threads, memory;
     options_of(&c, &options, &threads, &memory);

@@ -10,6 +10,7 @@
 #include "common/stop.h"
 #include "common/sysinfo.h"
 #include "common/text.h"
+#include "tiler/report.h"
 #include "tiler/verify.h"
 #include "tiler/versions.h"
 
@@ -119,9 +120,10 @@ static void print_text(const char *path, const sm_verify_report *r)
     printf("%s  %s\n  sha256 %s\n", path, r->vendor, sm_digest_hex(&r->sha256, hex));
     printf("  structure: %u levels, %" PRIu64 " tiles, %" PRIu64 " of them do not decode\n",
            r->n_levels, r->n_tiles, r->n_bad);
-    for (uint64_t k = 0; r->bad != NULL && k < r->n_bad && k < 10; k++)
-        printf("    level %u, column %u, row %u at byte %" PRIu64 ": %s\n", r->bad[k].level,
-               r->bad[k].col, r->bad[k].row, r->bad[k].offset, r->bad[k].message);
+    for (uint64_t k = 0; r->bad != NULL && k < r->n_bad && k < 10; k++) {
+        char place[SM_PLACE_CAP];
+        printf("    %s: %s\n", sm_bad_tile_place(&r->bad[k], place), r->bad[k].message);
+    }
     if (r->has_provenance)
         printf("  digests in the file: directories %s, tile data %s\n  made from sha256 %s\n",
                r->head_ok ? "agree" : "DIFFER", r->data_ok ? "agree" : "DIFFER", r->source_sha256);
@@ -169,7 +171,8 @@ static void json_bad(cJSON *root, const sm_verify_report *r)
         (void)cJSON_AddNumberToObject(o, "level", r->bad[k].level);
         (void)cJSON_AddNumberToObject(o, "column", r->bad[k].col);
         (void)cJSON_AddNumberToObject(o, "row", r->bad[k].row);
-        (void)cJSON_AddNumberToObject(o, "offset", (double)r->bad[k].offset);
+        if (r->bad[k].offset != SM_NO_OFFSET)
+            (void)cJSON_AddNumberToObject(o, "offset", (double)r->bad[k].offset);
         (void)cJSON_AddStringToObject(o, "message", r->bad[k].message);
         (void)cJSON_AddItemToArray(list, o);
     }
@@ -196,7 +199,8 @@ static void print_json(const char *path, const sm_verify_report *r, const sm_err
     if (r->has_provenance) {
         (void)cJSON_AddBoolToObject(root, "head_ok", r->head_ok);
         (void)cJSON_AddBoolToObject(root, "data_ok", r->data_ok);
-        (void)cJSON_AddStringToObject(root, "source_sha256", r->source_sha256);
+        if (strlen(r->source_sha256) == 64) /* else it cannot be read */
+            (void)cJSON_AddStringToObject(root, "source_sha256", r->source_sha256);
     }
     if (r->against) {
         (void)cJSON_AddStringToObject(root, "against_sha256",

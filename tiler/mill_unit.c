@@ -347,9 +347,12 @@ sm_status mill_do_unit(sm_mill *m, unsigned worker, uint64_t i, const uint8_t *b
     if (st == SM_ERR_CORRUPT || st == SM_ERR_LIMIT) {
         sm_bad_tile bad;
         describe_bad(&j, &bad);
-        sm_error_prefix(err, "level %u, column %u, row %u (%llu bytes at byte %llu)", bad.level,
-                        bad.col, bad.row, (unsigned long long)bad.len,
-                        (unsigned long long)(bad.offset == SM_NO_OFFSET ? 0 : bad.offset));
+        if (bad.offset == SM_NO_OFFSET)
+            sm_error_prefix(err, "level %u, column %u, row %u", bad.level, bad.col, bad.row);
+        else
+            sm_error_prefix(err, "level %u, column %u, row %u (%llu bytes at byte %llu)", bad.level,
+                            bad.col, bad.row, (unsigned long long)bad.len,
+                            (unsigned long long)bad.offset);
         err->offset = bad.offset;
     }
     return st;

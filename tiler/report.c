@@ -88,6 +88,16 @@ static sm_status times_line(const sm_convert_report *r, sm_buf *text, sm_error *
                          sm_human_bytes(sm_peak_rss_bytes(), rss));
 }
 
+const char *sm_bad_tile_place(const sm_bad_tile *b, char text[SM_PLACE_CAP])
+{
+    const int n =
+        snprintf(text, SM_PLACE_CAP, "level %" PRIu32 ", column %" PRIu32 ", row %" PRIu32,
+                 b->level, b->col, b->row);
+    if (b->offset != SM_NO_OFFSET && n > 0)
+        snprintf(text + n, SM_PLACE_CAP - (size_t)n, " at byte %" PRIu64, b->offset);
+    return text;
+}
+
 static sm_status notes(const sm_convert_report *r, sm_buf *text, sm_error *err)
 {
     sm_status st = SM_OK;
@@ -112,8 +122,8 @@ static sm_status notes(const sm_convert_report *r, sm_buf *text, sm_error *err)
     const uint64_t listed = r->bad == NULL ? 0 : r->n_bad < 10 ? r->n_bad : 10;
     for (uint64_t i = 0; st == SM_OK && i < listed; i++) {
         const sm_bad_tile *b = &r->bad[i];
-        st = sm_buf_printf(text, err, "    level %u, column %u, row %u at byte %" PRIu64 ": %s\n",
-                           b->level, b->col, b->row, b->offset, b->message);
+        char place[SM_PLACE_CAP];
+        st = sm_buf_printf(text, err, "    %s: %s\n", sm_bad_tile_place(b, place), b->message);
     }
     if (st == SM_OK && r->n_bad > listed)
         st = sm_buf_printf(text, err, "    and %" PRIu64 " more (--json lists up to %d)\n",
@@ -218,7 +228,8 @@ static void json_bad(cJSON *root, const sm_convert_report *r)
         add_number(o, "level", b->level);
         add_number(o, "column", b->col);
         add_number(o, "row", b->row);
-        add_number(o, "offset", b->offset);
+        if (b->offset != SM_NO_OFFSET)
+            add_number(o, "offset", b->offset);
         add_number(o, "bytes", b->len);
         (void)cJSON_AddStringToObject(o, "message", b->message);
         (void)cJSON_AddItemToArray(list, o);

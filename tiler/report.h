@@ -14,4 +14,9 @@ SM_NODISCARD sm_status sm_report_json(const char *in, const char *out,
                                       const sm_convert_report *report, const sm_error *failure,
                                       sm_buf *text, sm_error *err);
 
+enum { SM_PLACE_CAP = 96 };
+
+/** "level 0, column 7, row 1 at byte 103359"; rendered tiles have no byte. Returns text. */
+const char *sm_bad_tile_place(const sm_bad_tile *bad, char text[SM_PLACE_CAP]);
+
 #endif

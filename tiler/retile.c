@@ -155,7 +155,11 @@ static sm_status finish_tile(sm_retile_worker *w, uint32_t col, uint32_t row, co
     sm_retile *r = w->r;
     const uint64_t tile = (uint64_t)row * r->out->grid.cols + col;
     sm_buf bytes = {0};
-    fill_blocks(r, w->blocks);
+    uint64_t covered = 0; /* MCUs */
+    for (const coef_part *p = atomic_load(&t->parts); p != NULL; p = p->next)
+        covered += (uint64_t)p->at.w * p->at.h;
+    if (covered < (uint64_t)r->dst_w * r->dst_h)
+        fill_blocks(r, w->blocks);
     for (const coef_part *p = atomic_load(&t->parts); p != NULL; p = p->next)
         unpack_part(r, p, w->blocks);
     sm_status st = retile_encode(w, &bytes, err);

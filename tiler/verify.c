@@ -8,9 +8,13 @@
 #include "common/stop.h"
 #include "tiler/profile.h"
 
+#define MAX_HEAD_BYTES (UINT64_C(1) << 30)
+#define MARKS_BYTES (UINT64_C(1) << 20) /* searched for marks of ours where there is no head */
+
 /* Hash the whole file, and apart from that its head (kept in memory) and its data. */
 typedef struct hash_pass {
-    uint64_t head_bytes; /* 0: no provenance to check */
+    uint64_t head_bytes;
+    bool whole_head; /* its length is known; else these are just the file's first bytes */
     sm_buf head;
     sm_hasher *whole, *data;
 } hash_pass;
@@ -24,7 +28,7 @@ static sm_status hash_block(hash_pass *h, const sm_block *b, sm_error *err)
                                                         : h->head_bytes - b->offset;
     if (st == SM_OK && in_head > 0)
         st = sm_buf_append(&h->head, b->bytes, (size_t)in_head, err);
-    if (st == SM_OK && h->head_bytes > 0 && in_head < b->len)
+    if (st == SM_OK && in_head < b->len)
         st = sm_hasher_update(h->data, b->bytes + in_head, b->len - (size_t)in_head, err);
     return st;
 }
@@ -69,41 +73,61 @@ static uint64_t first_tile(const sm_slide *slide)
     return first == UINT64_MAX ? 0 : first;
 }
 
+/* One of the keys of our digests stands there, so slidemill wrote it: a file in which the digests
+ * cannot be read any more is damaged, and not a stranger's. No single flip takes all three away. */
+static bool has_marks(const sm_buf *head)
+{
+    static const char *const MARKS[] = {"source-sha256", "data-xxh128", "head-xxh128"};
+    for (size_t i = 0; head->len > 0 && i < SM_COUNT(MARKS); i++)
+        if (memmem(head->data, head->len, MARKS[i], strlen(MARKS[i])) != NULL)
+            return true;
+    return false;
+}
+
 /* The description's text somewhere in the head; digests in it agree with the bytes? */
-static void check_provenance(hash_pass *h, const sm_digest *data, sm_verify_report *r,
-                             sm_error *err)
+static sm_status check_provenance(hash_pass *h, const sm_digest *data, sm_verify_report *r,
+                                  sm_error *err)
 {
     sm_provenance p;
     char hex[SM_DIGEST_HEX_CAP];
     static const char KEY[] = "source-sha256";
-    uint8_t *at = h->head.len > 0 ? memmem(h->head.data, h->head.len, KEY, sizeof KEY - 1) : NULL;
-    if (at == NULL || sm_buf_append(&h->head, "", 1, err) != SM_OK)
-        return;
-    h->head.len--;
-    at = memmem(h->head.data, h->head.len, KEY, sizeof KEY - 1);
-    if (!sm_provenance_find((const char *)at, &p))
-        return;
+    if (!has_marks(&h->head))
+        return SM_OK;
     r->has_provenance = true;
+    snprintf(r->source_sha256, sizeof r->source_sha256, "unreadable");
+    const sm_status st = sm_buf_append(&h->head, "", 1, err); /* so that it is a string */
+    if (st != SM_OK)
+        return st;
+    h->head.len--;
+    uint8_t *at = memmem(h->head.data, h->head.len, KEY, sizeof KEY - 1);
+    if (at == NULL || !sm_provenance_find((const char *)at, &p))
+        return SM_OK;
     memcpy(r->source_sha256, p.source_sha256, sizeof r->source_sha256);
+    if (!h->whole_head)
+        return SM_OK;
     r->data_ok = strcmp(sm_digest_hex(data, hex), p.data_xxh128) == 0;
     uint8_t *own = memmem(at, h->head.len - (size_t)(at - h->head.data), p.head_xxh128, 32);
     /* the last of the three digests: the same digits could only stand earlier by a miracle */
     if (own == NULL)
-        return;
+        return SM_OK;
     memset(own, '0', 32);
     const sm_digest head = sm_digest_xxh128(h->head.data, h->head.len);
     r->head_ok = strcmp(sm_digest_hex(&head, hex), p.head_xxh128) == 0;
+    return SM_OK;
 }
 
 static sm_status check_digests(const sm_slide *slide, sm_verify_report *r, sm_error *err)
 {
-    hash_pass h = {.head_bytes = first_tile(slide)};
+    hash_pass h = {.head_bytes = first_tile(slide), .whole_head = true};
     sm_digest data;
-    if (h.head_bytes > (uint64_t)1 << 30) /* no head of ours; do not keep it in memory */
-        h.head_bytes = 0;
+    /* No head of ours. What OpenSlide alone opens may have been ours before it was damaged. */
+    if (h.head_bytes == 0 || h.head_bytes > MAX_HEAD_BYTES) {
+        h.head_bytes = MARKS_BYTES;
+        h.whole_head = false;
+    }
     sm_status st = hash_file(sm_slide_source(slide), &h, &r->sha256, &data, err);
     if (st == SM_OK)
-        check_provenance(&h, &data, r, err);
+        st = check_provenance(&h, &data, r, err);
     sm_hasher_free(&h.whole);
     sm_hasher_free(&h.data);
     sm_buf_free(&h.head);

@@ -134,6 +134,24 @@ class Verify(harness.Case):
                     self.assertEqual(len(r.err.splitlines()), 1, r)
                     self.assertIn("flipped.tif", r.err)
 
+    def test_digests_that_cannot_be_read_are_damage(self):
+        for profile in ("hybrid", "generic"):
+            out, summary = self.convert(self.svs, "o.tif", "--profile", profile)
+            with open(out, "rb") as f:
+                data = f.read()
+            digests = [summary["source"]["sha256"].encode()]
+            bad = self.path("unreadable.tif")
+            for word in [b"source-sha256", b"data-xxh128", b"head-xxh128", *digests]:
+                at = data.index(word)
+                for byte in ((at, at + len(word) - 1) if not harness.LONG
+                             else range(at, at + len(word))):
+                    with self.subTest(profile=profile, word=word, byte=byte):
+                        with open(bad, "wb") as f:
+                            f.write(data[:byte] + b"x" + data[byte + 1:])
+                        found = self.verify(bad, code=65)
+                        self.assertIs(found["has_digests"], True)
+                        self.assertIs(found["head_ok"], False)
+
     def test_bytes_added_or_cut_off_are_found(self):
         out, _ = self.convert(self.svs, "o.tif")
         with open(out, "rb") as f:

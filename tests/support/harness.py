@@ -19,9 +19,21 @@ SOURCE_DIR = os.environ.get("SLIDEMILL_SOURCE_DIR", os.path.dirname(os.path.dirn
 BIN = os.environ.get("SLIDEMILL_BIN", os.path.join(SOURCE_DIR, "build", "release", "bin"))
 BUILD_DIR = os.environ.get("SLIDEMILL_BUILD_DIR", os.path.dirname(BIN))
 LONG = os.environ.get("SLIDEMILL_LONG", "") not in ("", "0")
-# An AddressSanitizer build is several times slower and keeps shadow memory.
-SANITIZED = b"__asan_init" in open(os.path.join(BIN, "slidemill-convert"), "rb").read() \
-    if os.path.exists(os.path.join(BIN, "slidemill-convert")) else False
+
+
+# A sanitizer's build is several times slower and keeps shadow memory.
+def _sanitized():
+    path = os.path.join(BIN, "slidemill-convert")
+    if not os.path.exists(path):
+        return False
+    with open(path, "rb") as f:
+        data = f.read()
+    return b"__asan_init" in data or b"__tsan_init" in data
+
+
+SANITIZED = _sanitized()
+# Of libraries that were built without it ThreadSanitizer sees the races but not the locks.
+os.environ.setdefault("TSAN_OPTIONS", "ignore_noninstrumented_modules=1")
 SLOWER = 8 if SANITIZED else 1
 
 ALLOWED = (0, 2, 65, 74)
