@@ -1,4 +1,4 @@
-# ctest: labels=cli,corpus timeout=180
+# ctest: labels=cli,corpus timeout=600
 """Sound slides that were damaged on purpose: each damage is found, placed and told, or, where asked for,
 replaced by background and listed."""
 import os

@@ -1,4 +1,4 @@
-# ctest: labels=cli timeout=180
+# ctest: labels=cli timeout=600
 """What goes wrong around a conversion: disks, folders, signals, a source that changes. Nothing may be left
 but what was there before."""
 import os

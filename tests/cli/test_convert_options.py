@@ -1,4 +1,4 @@
-# ctest: labels=cli timeout=240
+# ctest: labels=cli timeout=600
 """Every value of every option of convert does something one can see, and every mistake is refused."""
 import json
 import os

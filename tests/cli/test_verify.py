@@ -1,4 +1,4 @@
-# ctest: labels=cli timeout=180
+# ctest: labels=cli timeout=600
 """slidemill verify: what is whole is called whole, what is identical identical, and every flipped byte is
 found."""
 import math

@@ -1,4 +1,4 @@
-# ctest: labels=corpus timeout=240
+# ctest: labels=corpus timeout=600
 """Copied levels: compressed bytes and decoded pixels are the source's."""
 import os
 import sys

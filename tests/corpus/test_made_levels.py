@@ -1,4 +1,4 @@
-# ctest: labels=corpus timeout=240
+# ctest: labels=corpus timeout=600
 """Levels that are made: like a full decode and 2x2 means, whatever way they were made."""
 import os
 import sys

@@ -1,4 +1,4 @@
-# ctest: labels=corpus timeout=600
+# ctest: labels=corpus timeout=1800
 """Broken and odd files out of public fuzz corpora: each ends in a sound pyramid or in one line that names
 the file; within 10 s and 1 GiB, and nothing is left behind.
 

@@ -1,4 +1,4 @@
-# ctest: labels=corpus timeout=240
+# ctest: labels=corpus timeout=600
 """Odd sizes and odd ways to store pixels: one pixel, one line, prime sides, exactly one tile, one pixel
 over; grey, alpha, planes, strips; every codec. Lossless stays lossless, edges are right."""
 import os

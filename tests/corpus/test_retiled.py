@@ -1,4 +1,4 @@
-# ctest: labels=corpus timeout=240
+# ctest: labels=corpus timeout=600
 """Retiled levels: the pixels are the source's; with subsampled chroma, but for the lines beside an old
 or a new tile edge (the decoder interpolates chroma across what used to be an edge)."""
 import os

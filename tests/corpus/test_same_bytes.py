@@ -1,4 +1,4 @@
-# ctest: labels=corpus timeout=240
+# ctest: labels=corpus timeout=900
 """Same slide and options, same bytes: for any number of threads, either I/O back end, and again."""
 import os
 import sys

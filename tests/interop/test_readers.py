@@ -1,4 +1,4 @@
-# ctest: labels=interop timeout=240
+# ctest: labels=interop timeout=600
 """Debian's readers open what slidemill writes: OpenSlide, libtiff, tifffile and libvips see every level,
 with the right sizes, pixels and MPP, in both profiles and all codecs."""
 import os
