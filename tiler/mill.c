@@ -543,7 +543,7 @@ uint64_t sm_mill_memory(const sm_slide *slide, const sm_plan *plan, const sm_ord
                         unsigned threads)
 {
     const sm_slide_info *info = sm_slide_get_info(slide);
-    const uint64_t fixed = (uint64_t)64 << 20; /* program, libraries, stream and sink blocks */
+    const uint64_t fixed = (uint64_t)96 << 20; /* program, libraries, stream and sink, malloc */
     /* units and their outputs, the keys they were sorted by, the play without pixels */
     uint64_t lists = order->n * (sizeof(sm_unit) + sizeof(uint32_t) + 24);
     uint64_t largest = 0, decoders = 0;
