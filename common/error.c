@@ -87,9 +87,7 @@ sm_status sm_fail_at(sm_error *err, sm_status status, uint64_t offset, const cha
     va_start(args, fmt);
     format(text, fmt, args);
     va_end(args);
-    suffix[0] = '\0';
-    if (offset != SM_NO_OFFSET)
-        snprintf(suffix, sizeof(suffix), ", at byte %" PRIu64, offset);
+    snprintf(suffix, sizeof(suffix), ", at byte %" PRIu64, offset);
     join(err->message, text, suffix);
     err->status = status;
     err->sys_errno = 0;

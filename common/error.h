@@ -43,8 +43,7 @@ typedef struct sm_error {
  */
 sm_status sm_fail(sm_error *err, sm_status status, const char *fmt, ...) SM_PRINTF(3, 4);
 
-/** As sm_fail, for a failure at byte `offset` of a file; ", at byte N" is appended (nothing for
- *  SM_NO_OFFSET). */
+/** As sm_fail, for a failure at byte `offset` of a file; ", at byte N" is appended. */
 sm_status sm_fail_at(sm_error *err, sm_status status, uint64_t offset, const char *fmt, ...)
     SM_PRINTF(4, 5);
 

@@ -254,7 +254,8 @@ sm_status sm_ring_submit(sm_ring *ring, sm_ring_op *op, sm_error *err)
         return sm_fail(err, SM_ERR_INTERNAL, "more than %u transfers in flight", ring->depth);
     /* io_uring takes offset -1 for "the current position", so no offset may come near it. */
     if (op->offset > INT64_MAX || op->len > (uint64_t)INT64_MAX - op->offset)
-        return sm_fail_at(err, SM_ERR_INTERNAL, op->offset, "transfer of %zu bytes", op->len);
+        return sm_fail(err, SM_ERR_INTERNAL, "a transfer of %zu bytes at byte %" PRIu64, op->len,
+                       op->offset);
     op->done = 0;
     op->sys_errno = 0;
     if (ring->threads != NULL) {

@@ -184,8 +184,8 @@ static int tell(const config *c, const char *const *operands, const sm_convert_r
     return code;
 }
 
-/* Tiles of some 100 kB come and go by the ten thousand: let malloc keep the memory instead of giving
- * it back and asking again (a quarter of the system time of a retiling run). */
+/* Tiles of some 100 kB come and go by the ten thousand: let malloc keep the memory instead of
+ * giving it back and asking again (a quarter of the system time of a retiling run). */
 static void keep_memory(void)
 {
     (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);

@@ -76,12 +76,14 @@ static sm_status judge(const config *c, const char *path, const sm_verify_report
     if (r->has_provenance && !r->data_ok)
         return sm_fail(err, SM_ERR_CORRUPT, "%s: its tile data were changed since it was written",
                        path);
-    if (r->n_bad > 0 && r->bad != NULL)
-        return sm_fail_at(err, SM_ERR_CORRUPT, r->bad[0].offset,
-                          "%s: %" PRIu64
-                          " bad tile%s, the first at level %u, column %u, row %u: %s",
-                          path, r->n_bad, r->n_bad == 1 ? "" : "s", r->bad[0].level, r->bad[0].col,
-                          r->bad[0].row, r->bad[0].message);
+    if (r->n_bad > 0 && r->bad != NULL) {
+        char place[SM_PLACE_CAP];
+        sm_fail(err, SM_ERR_CORRUPT, "%s: %" PRIu64 " bad tile%s, the first at %s: %s", path,
+                r->n_bad, r->n_bad == 1 ? "" : "s", sm_bad_tile_place(&r->bad[0], place),
+                r->bad[0].message);
+        err->offset = r->bad[0].offset;
+        return SM_ERR_CORRUPT;
+    }
     for (uint32_t i = 0; i < r->n_compared; i++) {
         const double psnr = sm_compare_psnr(&r->levels[i]);
         if (r->levels[i].compared && psnr < c->min_psnr)
