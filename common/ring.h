@@ -1,5 +1,5 @@
 /* Asynchronous positioned reads and writes: io_uring where the kernel allows it, else a pool of
- * pread/pwrite threads behind the same calls. One thread owns a ring. */
+ * pread/pwrite threads behind the same calls. One thread at a time uses a ring. */
 #ifndef SM_COMMON_RING_H
 #define SM_COMMON_RING_H
 
