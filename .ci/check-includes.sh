@@ -10,7 +10,7 @@ RULES='
 liburing\.h|liburing/.*          common/ring.c
 openssl/.*                       common/digest.c
 xxhash\.h                        common/digest.c
-sqlite3\.h                       common/catalog.c
+sqlite3\.h                       common/catalog*.c
 openslide(-features)?\.h         tiler/slide_openslide.c tiler/versions.c
 jpeglib\.h|jerror\.h|jconfig\.h  tiler/*_jpeg.c tiler/retile.c tiler/jpeg_error.h tiler/versions.c bench/*.c
 setjmp\.h                        tiler/*_jpeg.c tiler/retile.c tiler/jpeg_error.h bench/*.c
@@ -19,7 +19,7 @@ openjpeg.*                       tiler/decode_jp2k.c
 zstd\.h|zstd_errors\.h           tiler/decode_tiff.c tiler/encode_zstd.c tiler/versions.c bench/*.c
 libdeflate\.h                    tiler/encode_deflate.c
 expat\.h                         tiler/slide_ome.c
-cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/journal.c
+cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/job.c ingest/journal*.c ingest/cmd_*.c ingest/catalog_*.c ingest/run_log.c
 mpi\.h                           ingest/rank.c
 '
 # The C library, POSIX and Linux.

@@ -139,6 +139,7 @@ int sm_exit_code(sm_status status)
     case SM_ERR_IO:
         return 74;
     case SM_ERR_INTERRUPTED:
+    case SM_ERR_BUSY:
         return 75;
     }
     return 70;
@@ -165,6 +166,8 @@ const char *sm_status_name(sm_status status)
         return "internal";
     case SM_ERR_INTERRUPTED:
         return "interrupted";
+    case SM_ERR_BUSY:
+        return "busy";
     }
     return "unknown";
 }

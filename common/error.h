@@ -19,6 +19,7 @@ typedef enum sm_status {
     SM_ERR_NOMEM,       /* out of memory */
     SM_ERR_INTERNAL,    /* our own bug */
     SM_ERR_INTERRUPTED, /* a signal asked us to stop; nothing is wrong with the slide */
+    SM_ERR_BUSY,        /* another run holds what we need; try again later */
 } sm_status;
 
 /* err->offset when the failure has no place in a file */

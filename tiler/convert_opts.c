@@ -1,0 +1,1 @@
+#include "tiler/convert_opts.h"
