@@ -1,4 +1,8 @@
-# Helpers that make our targets alike.
+# Helpers that make our targets alike, and what goes where when they are installed.
+
+# Everything is of the component `slidemill` (what a login node without MPI can run) unless it says
+# otherwise; see SmPackage.cmake.
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME slidemill)
 
 # sm_add_library(NAME SOURCES...): a static library compiled with sm_flags.
 function(sm_add_library name)
@@ -15,7 +19,12 @@ endfunction()
 
 # sm_install_program(NAME): install a program and the man page it prints of itself.
 function(sm_install_program name)
-  install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  set(component slidemill)
+  get_target_property(libraries ${name} LINK_LIBRARIES)
+  if("sm_ranks" IN_LIST libraries AND MPI_C_FOUND)
+    set(component mpi)
+  endif()
+  install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT ${component})
   set_property(GLOBAL APPEND PROPERTY SM_PROGRAMS ${name})
   set(page "${PROJECT_BINARY_DIR}/man/man1/${name}.1")
   add_custom_command(
@@ -26,11 +35,17 @@ function(sm_install_program name)
     COMMENT "Writing man page ${name}.1"
     VERBATIM)
   add_custom_target(${name}-man ALL DEPENDS "${page}")
-  install(FILES "${page}" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
+  install(FILES "${page}" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT ${component})
 endfunction()
 
 # sm_add_command(NAME SOURCE [LIBRARIES...]): a program, installed with its man page.
 function(sm_add_command name source)
   sm_add_program(${name} ${source} ${ARGN})
   sm_install_program(${name})
+endfunction()
+
+# sm_add_helper(NAME SOURCE [LIBRARIES...]): a program that only our other programs start.
+function(sm_add_helper name source)
+  sm_add_program(${name} ${source} ${ARGN})
+  install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_LIBEXECDIR}/slidemill")
 endfunction()

@@ -49,7 +49,9 @@ typedef struct sm_slide_row {
     uint64_t size_bytes; /* of the main file; SM_NO_SIZE: unknown */
     int64_t mtime_ns;    /* since the epoch; 0: unknown */
     sm_digest_origin digest_origin;
-    sm_digest digest;        /* when the origin is known */
+    sm_digest digest;        /* when the origin is known; the strongest one that was given */
+    bool has_sha256;         /* a SHA-256 is known, also when `digest` is of another kind */
+    sm_digest sha256;        /* given or learned; only read, never written by sm_catalog_put */
     const char *external_id; /* a manifest's id: text, leading zeros count */
     const char *vendor, *brick;
     uint32_t w_px, h_px; /* 0: unknown */
@@ -120,7 +122,8 @@ SM_NODISCARD sm_status sm_catalog_open_generation(const char *path, uint64_t num
 SM_NODISCARD sm_status sm_catalog_change(const char *path, const sm_generation_config *config,
                                          sm_catalog **catalog, sm_error *err);
 
-/** Publish the changes as the next generation. Only after success *catalog is freed. */
+/** Publish the changes as the next generation. No cursor may be open. Only after success *catalog
+ * is freed; after SM_ERR_IO or SM_ERR_BUSY of the publication it may be tried again. */
 SM_NODISCARD sm_status sm_catalog_commit(sm_catalog **catalog, sm_error *err);
 
 /** Close; changes are thrown away. NULL inside is accepted. */
@@ -138,6 +141,8 @@ uint32_t sm_catalog_n_shards(const sm_catalog *catalog);
 bool sm_catalog_target(const sm_catalog *catalog, sm_target *target);
 
 /* ---- slides ---- */
+
+#define SM_FIELDS_MAX 64
 
 /* Which slides: all fields are "and"; a zeroed filter with by_state 0 takes every slide. */
 typedef struct sm_slide_filter {
@@ -191,12 +196,14 @@ SM_NODISCARD sm_status sm_catalog_set_present(sm_catalog *catalog, int64_t id, b
 SM_NODISCARD sm_status sm_catalog_set_parts(sm_catalog *catalog, int64_t id,
                                             const sm_part_row *parts, size_t n, sm_error *err);
 /** Back to new or planned, the error forgotten, for every slide of the filter (failed, leased or
- *  quarantined ones; done ones only when the filter names that state). *n: how many. */
+ *  quarantined ones; done ones only when the filter names that state). Results of runs that read an
+ *  older generation do not count for it any more (a leased one's do). *n: how many. */
 SM_NODISCARD sm_status sm_catalog_retry(sm_catalog *catalog, const sm_slide_filter *filter,
                                         uint64_t *n, sm_error *err);
 
-/** Columns of path parts (names [a-z][a-z0-9_]{0,31}); called once by create or scan. Values are
- *  text. Stored in table `field`, one TEXT column a name. */
+/** Columns of path parts (names [a-z][a-z0-9_]{0,31}, at most SM_FIELDS_MAX, not "slide"); called
+ *  by create or scan. Values are text. Stored in table `field`, one TEXT column a name. Another
+ *  pattern than before throws the old values away. NULL pattern: none. */
 SM_NODISCARD sm_status sm_catalog_set_pattern(sm_catalog *catalog, const char *pattern,
                                               const char *const *names, size_t n, sm_error *err);
 /** NULL: none. */
@@ -220,8 +227,20 @@ SM_NODISCARD sm_status sm_catalog_outputs(sm_catalog *catalog, int64_t slide, sm
 
 /** Begin plan number plan+1 of n shards: every shard number is cleared, planned slides are new. */
 SM_NODISCARD sm_status sm_catalog_begin_plan(sm_catalog *catalog, uint32_t n_shards, sm_error *err);
-/** Put a slide into a shard of the new plan; new becomes planned, other states stay. */
+/** Put a slide into a shard of the new plan; new becomes planned, other states stay. That there is
+ *  no such slide may be told only by a later call. */
 SM_NODISCARD sm_status sm_catalog_assign(sm_catalog *catalog, int64_t id, uint32_t shard,
+                                         sm_error *err);
+
+/* One shard of the plan, as of the last commit. */
+typedef struct sm_shard_row {
+    uint32_t shard;
+    uint64_t n, bytes, n_open, n_done,
+        n_failed; /* open: planned, leased; failed: quarantined too */
+} sm_shard_row;
+typedef sm_status (*sm_shard_visit)(void *arg, const sm_shard_row *shard, sm_error *err);
+/** Every shard that has a slide, by number. */
+SM_NODISCARD sm_status sm_catalog_shards(sm_catalog *catalog, sm_shard_visit visit, void *arg,
                                          sm_error *err);
 
 /* ---- merge: what journals say (ingest/merge.c) ---- */
@@ -276,13 +295,14 @@ const char *sm_outcome_kind_name(sm_outcome_kind kind);
 
 /* One attempt's end; also what a worker reports. Texts are NULL when unknown. */
 typedef struct sm_attempt_row {
-    const char *event; /* id: "RUN.RANK.SEQ", unique for ever */
+    const char *event; /* id: "RUN.RANK.SEQ", unique for ever; SEQ is decimal */
     int64_t slide;
     sm_attempt_kind kind;
     sm_outcome_kind outcome;
     const char *error_class, *error; /* unless OK */
     const char *run;
     uint32_t rank;
+    uint64_t generation; /* of the catalog its run read (journal head); 0: unknown */
     const char *brick;
     int64_t began_ns, ended_ns; /* wall clock */
     uint64_t stage_ns[SM_STAGES];
@@ -302,10 +322,15 @@ typedef struct sm_attempt_row {
 /**
  * Fold one event in. An event id that is known changes nothing (*known true).
  * convert ok: slide done, digest learned, output recorded; failed/quarantined: state and error;
- * retry/abandoned/lost: planned again unless it is done, attempts counted; hash ok: digest learned
- * or checked_ns set; check-output not ok: output damaged or missing, slide failed(output).
- * An event older than the slide's last attempt changes only `attempt`. A slide that is unknown:
- * SM_ERR_CORRUPT.
+ * retry/abandoned/lost: planned again (new if it is in no shard) unless it is done, failed or
+ * quarantined; hash ok: digest learned or checked_ns set; check-output not ok: output damaged or
+ * missing (output.state when has_output, else damaged), slide failed(output).
+ * An ok whose digest is not the slide's: quarantined(digest), its output is not recorded.
+ * The state is that of the latest ok/failed/quarantined event by ended_ns, in whatever order they
+ * come. An event whose run read a generation from before the slide was changed or retried, or an
+ * ok of a file of another size than the catalog's (when no list vouches for it), changes only
+ * `attempt`. A slide that is unknown, an event that makes no sense: SM_ERR_CORRUPT, nothing is
+ * changed, the caller may go on.
  */
 SM_NODISCARD sm_status sm_catalog_put_attempt(sm_catalog *catalog, const sm_attempt_row *attempt,
                                               bool *known, sm_error *err);
@@ -313,7 +338,7 @@ SM_NODISCARD sm_status sm_catalog_put_attempt(sm_catalog *catalog, const sm_atte
  * SM_ERR_CORRUPT. */
 SM_NODISCARD sm_status sm_catalog_learn_part(sm_catalog *catalog, int64_t slide, const char *path,
                                              const sm_digest *sha256, sm_error *err);
-/** A start without an end: the slide is leased (live journal) unless it is done. */
+/** A start without an end: the slide is leased (live journal) if it is new or planned. */
 SM_NODISCARD sm_status sm_catalog_lease(sm_catalog *catalog, int64_t slide, sm_error *err);
 
 /* ---- status ---- */
@@ -329,7 +354,7 @@ typedef struct sm_status_class {
 } sm_status_class;
 
 typedef struct sm_status_brick {
-    char name[256];
+    char name[256]; /* slides of an unknown brick are in no row */
     uint64_t n, bytes, n_done, n_failed, n_missing;
     uint64_t read_bytes, read_ns; /* over attempts that read it: rate of one stream */
 } sm_status_brick;

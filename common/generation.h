@@ -5,6 +5,10 @@
  *   corpus.smc                 the current generation
  *   corpus.smc.d/lock          fcntl lock of whoever makes the next one (+ lock.holder/)
  *   corpus.smc.d/gen-0000000017  hard links to the last few generations; the link is the claim
+ *   corpus.smc.d/gen-0000000017.sha256  its digest, for `sha256sum -c` and for whoever builds on it
+ *
+ * A file that is none of the kept ones (an older one copied back, say) is taken as it is, and the
+ * next number follows the newest. Going back means a copy: `cp --remove-destination gen-N PATH`.
  */
 #ifndef SM_COMMON_GENERATION_H
 #define SM_COMMON_GENERATION_H
@@ -29,10 +33,11 @@ typedef struct sm_generation_config {
 /**
  * Begin the next generation of `path`: takes the lock, adopts a generation that was claimed but not
  * renamed (its maker died in between: its link is moved over `path`), removes dead temporaries,
- * copies the current one to a private file in scratch.
+ * copies the current one to a private file in scratch, and compares it with its .sha256.
  * @param fresh  true: `path` must not exist (SM_ERR_ARG if it does), the copy is an empty file, and
  *               path.d is made; false: it must exist (SM_ERR_ARG)
- * SM_ERR_BUSY: another holds the lock.
+ * SM_ERR_ARG also: `path` is no regular file, or may not be replaced. SM_ERR_BUSY: another holds
+ * the lock. SM_ERR_CORRUPT: the current one is not what was published. SM_ERR_INTERRUPTED.
  */
 SM_NODISCARD sm_status sm_generation_begin(const char *path, bool fresh,
                                            const sm_generation_config *config, sm_generation **gen,
@@ -46,13 +51,21 @@ uint64_t sm_generation_number(const sm_generation *gen);
 /**
  * Publish the working copy: temporary `.NAME.XXXXXX` beside path, fsync, read back past the cache
  * and compare, linkat to path.d/gen-N (EEXIST: SM_ERR_BUSY "generation N was published by
- * another"), rename over path, fsync of both folders, unlink generations older than the last few.
- * Nothing is visible at path before it is whole. On success gen is freed.
+ * another"), its .sha256, fsync, rename over path, fsync, unlink generations older than the last
+ * few. Nothing is visible at path before it is whole. On success gen is freed. A failure after the
+ * link was made says "was claimed": whoever begins next puts that generation in place.
  */
 SM_NODISCARD sm_status sm_generation_commit(sm_generation **gen, sm_error *err);
 
 /** Give up: removes the copy, releases the lock. NULL inside is accepted. */
 void sm_generation_discard(sm_generation **gen);
+
+/**
+ * For readers' loops, as sm_path_try_again: while one Gluster client renames a generation over
+ * `path`, another may get ESTALE or even ENOENT for it. ENOENT is worth repeating only when path.d
+ * holds a generation.
+ */
+bool sm_generation_try_again(const char *path, int errnum, unsigned *tries);
 
 /** Newest generation number that path.d has a link of; 0 if none. For "a newer one exists". */
 SM_NODISCARD sm_status sm_generation_newest(const char *path, uint64_t *number, sm_error *err);

@@ -32,4 +32,22 @@ SM_NODISCARD sm_status sm_lock_check(sm_lock *lock, sm_error *err);
 /** NULL inside is accepted. */
 void sm_lock_release(sm_lock **lock);
 
+/* ---- a folder that is known to be dead when its maker is ---- */
+
+typedef struct sm_scratch sm_scratch;
+
+/**
+ * Make the private folder BASE/PREFIX.XXXXXX (0700), flocked as long as this process has it.
+ * Folders of dead makers (same user, same prefix; plain files in them, no folders) are removed
+ * first.
+ * @param base  NULL: SLURM_TMPDIR, TMPDIR, or /tmp
+ * SM_ERR_ARG: base is missing or may not be written; SM_ERR_IO.
+ */
+SM_NODISCARD sm_status sm_scratch_make(const char *base, const char *prefix, sm_scratch **scratch,
+                                       sm_error *err);
+/** Borrowed. */
+const char *sm_scratch_path(const sm_scratch *scratch);
+/** Remove the folder and the files in it. NULL inside is accepted. */
+void sm_scratch_remove(sm_scratch **scratch);
+
 #endif

@@ -20,6 +20,9 @@ static const struct {
     {"convert", "convert one slide into a verified, tiled pyramid"},
     {"info", "show what a slide holds: levels, tiles, codec, scale"},
     {"verify", "check that a pyramid is whole, and compare it with its source"},
+    {"catalog", "a corpus' books: which slides, their digests, what became of each"},
+    {"plan", "cut a corpus into shards of equal bytes, one for each array task"},
+    {"ingest", "convert a corpus, or a shard of it, under MPI or alone"},
 };
 
 static const sm_command SLIDEMILL = {

@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "common/source.h"
 
-#define SM_MANIFEST_LINE_MAX (64 * 1024)
+#define SM_MANIFEST_LINE_MAX 65536
 
 typedef enum sm_manifest_kind {
     SM_MANIFEST_AUTO, /* recognised from the first line */

@@ -236,6 +236,31 @@ static sm_status set_bool(const sm_opt *opt, bool on, const char *equals, void *
     return SM_OK;
 }
 
+/* The value stands behind '=', or is the next word. */
+static sm_status parse_value(parse *p, const sm_opt *opt, const char *equals, sm_error *err)
+{
+    if (opt->kind == SM_OPT_FLAG)
+        return set_bool(opt, true, equals, p->config, err);
+    if (equals != NULL)
+        return set_value(opt, equals + 1, p->config, err);
+    if (p->at >= p->argc)
+        return sm_fail(err, SM_ERR_ARG, "--%s: %s is missing", opt->name, sm_opt_metavar(opt));
+    /* `--scratch --force` is a forgotten value far more often than a folder named --force */
+    if (strncmp(p->argv[p->at], "--", 2) == 0)
+        return sm_fail(err, SM_ERR_ARG, "--%s: %s is missing before %s", opt->name,
+                       sm_opt_metavar(opt), p->argv[p->at]);
+    return set_value(opt, p->argv[p->at++], p->config, err);
+}
+
+static sm_status parse_short(parse *p, const char *word, sm_error *err)
+{
+    for (size_t i = 0; word[2] == '\0' && i < p->cmd->n_opts; i++) {
+        if (sm_opt_alias(p->cmd, &p->cmd->opts[i]) == word[1])
+            return parse_value(p, &p->cmd->opts[i], NULL, err);
+    }
+    return fail_unknown(p->cmd, word, err);
+}
+
 static sm_status parse_long(parse *p, const char *word, sm_error *err)
 {
     const char *name = word + 2;
@@ -251,17 +276,7 @@ static sm_status parse_long(parse *p, const char *word, sm_error *err)
     }
     if (opt == NULL)
         return fail_unknown(p->cmd, word, err);
-    if (opt->kind == SM_OPT_FLAG)
-        return set_bool(opt, true, equals, p->config, err);
-    if (equals != NULL)
-        return set_value(opt, equals + 1, p->config, err);
-    if (p->at >= p->argc)
-        return sm_fail(err, SM_ERR_ARG, "--%s: %s is missing", opt->name, sm_opt_metavar(opt));
-    /* `--scratch --force` is a forgotten value far more often than a folder named --force */
-    if (strncmp(p->argv[p->at], "--", 2) == 0)
-        return sm_fail(err, SM_ERR_ARG, "--%s: %s is missing before %s", opt->name,
-                       sm_opt_metavar(opt), p->argv[p->at]);
-    return set_value(opt, p->argv[p->at++], p->config, err);
+    return parse_value(p, opt, equals, err);
 }
 
 static sm_status add_operand(parse *p, const char *word, sm_error *err)
@@ -300,7 +315,7 @@ static sm_status parse_words(parse *p, sm_opts_action *action, sm_error *err)
         } else if (word[1] == '-') {
             st = parse_long(p, word, err);
         } else {
-            st = fail_unknown(p->cmd, word, err);
+            st = parse_short(p, word, err);
         }
         if (st != SM_OK)
             return st;
@@ -368,4 +383,59 @@ bool sm_opts_start(const sm_command *cmd, int argc, char **argv, void *config,
     }
     *exit_code = finish_output(cmd);
     return false;
+}
+
+/* ---- sub-commands ---- */
+
+static const sm_command *find_sub(const sm_command *cmd, const char *word)
+{
+    for (size_t i = 0; i < cmd->n_subs; i++) {
+        if (strcmp(sm_command_word(&cmd->subs[i]), word) == 0)
+            return &cmd->subs[i];
+    }
+    return NULL;
+}
+
+static int fail_no_sub(const sm_command *cmd, const char *word)
+{
+    sm_error err = SM_ERROR_INIT; /* makes hostile bytes of the word printable */
+    sm_suggestion best = {NULL, 0};
+    char title[SM_OPT_TEXT_CAP];
+
+    (void)sm_command_title(cmd, ' ', title);
+    for (size_t i = 0; i < cmd->n_subs; i++)
+        sm_suggest_offer(&best, word, sm_command_word(&cmd->subs[i]));
+    if (best.word != NULL)
+        (void)sm_fail(&err, SM_ERR_ARG, "'%s' is not one of its commands; did you mean %s?", word,
+                      best.word);
+    else
+        (void)sm_fail(&err, SM_ERR_ARG, "'%s' is not one of its commands", word);
+    (void)fprintf(stderr, "%s: %s\ntry '%s --help'\n", title, err.message, title);
+    return sm_exit_code(err.status);
+}
+
+const sm_command *sm_opts_choose(const sm_command *cmd, int argc, char **argv, const char *libs,
+                                 int *exit_code)
+{
+    char help[] = "--help";
+    char *help_argv[] = {argv[0], help, NULL};
+    const bool asks_help = argc > 1 && strcmp(argv[1], "help") == 0;
+    const char *const word = asks_help ? (argc > 2 ? argv[2] : help) : argc > 1 ? argv[1] : NULL;
+    const char *operands[1] = {NULL};
+    unsigned n_operands = 0;
+
+    if (word != NULL && word[0] != '-') {
+        const sm_command *sub = find_sub(cmd, word);
+        if (sub == NULL)
+            *exit_code = fail_no_sub(cmd, word);
+        else if (asks_help)
+            *exit_code = (sm_opts_print_help(sub), finish_output(sub));
+        return asks_help ? NULL : sub;
+    }
+    /* Options of the command itself: help, version, man page; anything else is refused there. */
+    if (asks_help)
+        (void)sm_opts_start(cmd, 2, help_argv, NULL, operands, &n_operands, libs, exit_code);
+    else
+        (void)sm_opts_start(cmd, argc, argv, NULL, operands, &n_operands, libs, exit_code);
+    return NULL;
 }

@@ -27,7 +27,8 @@ typedef struct sm_opt {
     const char *help; /* one or more sentences, wrapped by the printer */
 } sm_opt;
 
-/* A command, for its help, man page and operands. */
+/* A command, for its help, man page and operands. The one page of a command with sub-commands has
+ * theirs too. */
 typedef struct sm_command {
     const char *name;        /* "convert"; NULL: the dispatcher, `slidemill` itself */
     const char *summary;     /* one line, for `slidemill help` and the man page's NAME */
@@ -39,6 +40,9 @@ typedef struct sm_command {
     size_t n_opts;
     unsigned min_operands, max_operands;
     const char *const *operand_names; /* max_operands names, for messages: {"IN", "OUT"} */
+    const char *aliases;              /* one-letter names: "o=output l=limit"; NULL: none */
+    const struct sm_command *subs;    /* sub-commands, named "catalog scan"; NULL: none */
+    size_t n_subs;
 } sm_command;
 
 /* What the parser found besides values. */
@@ -51,11 +55,11 @@ typedef enum sm_opts_action {
 
 /**
  * Fill config from defaults, then from argv[1..argc). `--name value` and `--name=value`; `--` ends
- * options; a unique prefix is NOT accepted. Operands are collected in order (they may stand between
- * options); operands has room for max_operands pointers into argv.
- * SM_ERR_ARG: "--tile-px: '12z' is not a number in 64..4096 (px)", "--tiels: no such option; did
- * you mean --tiles?", "OUT is missing", ...
- * A repeated option: the last wins. "-" begins an operand only as "-" itself.
+ * options; a unique prefix is NOT accepted. `-o value` for a name in cmd->aliases. Operands are
+ * collected in order (they may stand between options); operands has room for max_operands pointers
+ * into argv. SM_ERR_ARG: "--tile-px: '12z' is not a number in 64..4096 (px)", "--tiels: no such
+ * option; did you mean --tiles?", "OUT is missing", ... A repeated option: the last wins. "-"
+ * begins an operand only as "-" itself.
  */
 SM_NODISCARD sm_status sm_opts_parse(const sm_command *cmd, int argc, char **argv, void *config,
                                      const char **operands, unsigned *n_operands,
@@ -74,5 +78,12 @@ void sm_opts_print_version(const sm_command *cmd, const char *libs);
  * stderr, exit_code = 2. True: go on and run. */
 bool sm_opts_start(const sm_command *cmd, int argc, char **argv, void *config,
                    const char **operands, unsigned *n_operands, const char *libs, int *exit_code);
+
+/** For a command with sub-commands: which one argv[1] names. Then go on with sm_opts_start(sub,
+ *  argc - 1, argv + 1, ...). NULL: exit_code is to be returned; `help`, `help SUB`, --help and
+ *  --version were answered, or it was said that there is no such sub-command, and which one may
+ * have been meant. */
+const sm_command *sm_opts_choose(const sm_command *cmd, int argc, char **argv, const char *libs,
+                                 int *exit_code);
 
 #endif

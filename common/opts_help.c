@@ -7,6 +7,7 @@
 #include "common/opts_internal.h"
 
 #define WIDTH 80
+#define COMMAND_COLUMN 12
 #define OPTION_COLUMN 26 /* where the descriptions of options begin */
 
 const char *sm_opt_metavar(const sm_opt *opt)
@@ -81,6 +82,26 @@ const char *sm_opt_facts(const sm_opt *opt, char out[SM_OPT_TEXT_CAP])
                    (*text != '\0' || *unit != '\0') && has_default ? "; " : "",
                    has_default ? "default " : "", has_default ? opt->def : "");
     return out;
+}
+
+char sm_opt_alias(const sm_command *cmd, const sm_opt *opt)
+{
+    const size_t len = strlen(opt->name);
+
+    for (const char *at = cmd->aliases; at != NULL && *at != '\0';) {
+        const size_t word = strcspn(at, " ");
+        if (word == len + 2 && at[1] == '=' && memcmp(at + 2, opt->name, len) == 0)
+            return *at;
+        at += word + strspn(at + word, " ");
+    }
+    return '\0';
+}
+
+const char *sm_command_word(const sm_command *sub)
+{
+    const char *space = strrchr(sub->name, ' ');
+
+    return space != NULL ? space + 1 : sub->name;
 }
 
 const char *sm_command_title(const sm_command *cmd, char sep, char out[SM_OPT_TEXT_CAP])
@@ -187,14 +208,19 @@ static void write_row(FILE *out, const char *left, const char *value, const char
     wrap_newline(&w);
 }
 
-static void write_option(FILE *out, const sm_opt *opt, bool bold)
+static void write_option(FILE *out, const sm_command *cmd, const sm_opt *opt, bool bold)
 {
     char left[SM_OPT_TEXT_CAP];
     char facts[SM_OPT_TEXT_CAP];
     char text[2048];
     const char *value = sm_opt_metavar(opt);
 
-    (void)snprintf(left, sizeof(left), "--%s", opt->name);
+    const char alias = sm_opt_alias(cmd, opt);
+
+    if (alias != '\0')
+        (void)snprintf(left, sizeof(left), "-%c, --%s", alias, opt->name);
+    else
+        (void)snprintf(left, sizeof(left), "--%s", opt->name);
     (void)sm_opt_facts(opt, facts);
     (void)snprintf(text, sizeof(text), "%s%s%s%s", opt->help, *facts != '\0' ? " (" : "", facts,
                    *facts != '\0' ? ")" : "");
@@ -222,9 +248,14 @@ void sm_opts_write_help(const sm_command *cmd, FILE *out, bool bold)
     (void)fprintf(out, "%sUsage:%s %s %s\n\n", bold ? "\033[1m" : "", bold ? "\033[0m" : "",
                   sm_command_title(cmd, ' ', title), cmd->synopsis);
     write_paragraphs(out, cmd->description, 0);
+    if (cmd->n_subs > 0)
+        write_heading(out, "Commands", bold);
+    for (size_t i = 0; i < cmd->n_subs; i++)
+        write_row(out, sm_command_word(&cmd->subs[i]), "", cmd->subs[i].summary, COMMAND_COLUMN,
+                  bold);
     write_heading(out, "Options", bold);
     for (size_t i = 0; i < cmd->n_opts; i++)
-        write_option(out, &cmd->opts[i], bold);
+        write_option(out, cmd, &cmd->opts[i], bold);
     write_row(out, "--help", "", "print this and exit", OPTION_COLUMN, bold);
     write_row(out, "--version", "", "print the version and exit", OPTION_COLUMN, bold);
     if (cmd->examples != NULL) {

@@ -22,6 +22,12 @@ const char *sm_opt_range(const sm_opt *opt, char out[SM_OPT_TEXT_CAP]);
 /** True for a flag that is on unless --no-NAME is given. */
 bool sm_opt_is_on_by_default(const sm_opt *opt);
 
+/** The option's one-letter name; 0 if it has none. */
+char sm_opt_alias(const sm_command *cmd, const sm_opt *opt);
+
+/** Name of a sub-command as it is typed: the last word of its name. */
+const char *sm_command_word(const sm_command *sub);
+
 /** "slidemill convert", or "slidemill" for the dispatcher (no name); sep is ' ' or '-'. */
 const char *sm_command_title(const sm_command *cmd, char sep, char out[SM_OPT_TEXT_CAP]);
 

@@ -59,12 +59,16 @@ static void write_paragraphs(FILE *out, const char *text)
         (void)fputs(".fi\n", out);
 }
 
-static void write_option(FILE *out, const sm_opt *opt)
+static void write_option(FILE *out, const sm_command *cmd, const sm_opt *opt)
 {
     char facts[SM_OPT_TEXT_CAP];
     const char *value = sm_opt_metavar(opt);
+    const char alias = sm_opt_alias(cmd, opt);
 
-    (void)fputs(".TP\n\\fB\\-\\-", out);
+    (void)fputs(".TP\n", out);
+    if (alias != '\0')
+        (void)fprintf(out, "\\fB\\-%c\\fR, ", alias);
+    (void)fputs("\\fB\\-\\-", out);
     write_text(out, opt->name, strlen(opt->name), false);
     (void)fputs("\\fR", out);
     if (value != NULL) {
@@ -138,14 +142,35 @@ static void write_head(FILE *out, const sm_command *cmd)
     (void)fputc('\n', out);
 }
 
+/* One sub-command: a sub-section of its own, with its options. */
+static void write_sub(FILE *out, const sm_command *sub)
+{
+    char title[SM_OPT_TEXT_CAP];
+
+    (void)fputs(".SS ", out);
+    write_argument(out, sm_command_word(sub));
+    (void)fputs("\n.B ", out);
+    write_argument(out, sm_command_title(sub, ' ', title));
+    (void)fputc('\n', out);
+    write_text(out, sub->synopsis, strlen(sub->synopsis), true);
+    (void)fputs("\n.PP\n", out);
+    write_paragraphs(out, sub->description);
+    for (size_t i = 0; i < sub->n_opts; i++)
+        write_option(out, sub, &sub->opts[i]);
+}
+
 void sm_opts_write_man(const sm_command *cmd, FILE *out)
 {
     write_head(out, cmd);
     (void)fputs(".SH DESCRIPTION\n", out);
     write_paragraphs(out, cmd->description);
+    if (cmd->n_subs > 0)
+        (void)fputs(".SH COMMANDS\n", out);
+    for (size_t i = 0; i < cmd->n_subs; i++)
+        write_sub(out, &cmd->subs[i]);
     (void)fputs(".SH OPTIONS\n", out);
     for (size_t i = 0; i < cmd->n_opts; i++)
-        write_option(out, &cmd->opts[i]);
+        write_option(out, cmd, &cmd->opts[i]);
     (void)fputs(".TP\n\\fB\\-\\-help\\fR\nPrint a summary of all this and exit.\n", out);
     (void)fputs(".TP\n\\fB\\-\\-version\\fR\nPrint the version and exit.\n", out);
     if (cmd->examples != NULL) {

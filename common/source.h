@@ -16,6 +16,11 @@ typedef struct sm_source sm_source;
  *  ENOENT, EACCES, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG are SM_ERR_ARG; all else SM_ERR_IO. */
 SM_NODISCARD sm_status sm_source_open(const char *path, sm_source **source, sm_error *err);
 
+/** A source over an open descriptor of a regular file, which it takes over (also on failure); path
+ *  is for messages and for sm_source_check_unchanged. */
+SM_NODISCARD sm_status sm_source_from_fd(int fd, const char *path, sm_source **source,
+                                         sm_error *err);
+
 /** A source over bytes in memory, for tests and fuzzing; bytes are borrowed for its lifetime. */
 SM_NODISCARD sm_status sm_source_open_memory(const void *bytes, size_t len, const char *name,
                                              sm_source **source, sm_error *err);

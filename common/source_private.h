@@ -18,8 +18,4 @@ struct sm_source {
     struct timespec mtime;
 };
 
-/** A source over an open descriptor of a regular file, which it takes over (also on failure). */
-SM_NODISCARD sm_status sm_source_from_fd(int fd, const char *path, sm_source **source,
-                                         sm_error *err);
-
 #endif

@@ -19,13 +19,18 @@ typedef void (*sm_merge_say)(void *arg, const char *line);
  * catalog's journal/merged folder once they are folded in) into a change of the catalog, publish
  * it, then retire the finished journals. Killed anywhere: run it again. A begun slide without an
  * end in a journal whose writer is gone: an attempt "lost"; in a live one: leased. Lines that are
- * bad are said and counted, never folded; the journal is then kept.
+ * bad are said and counted, never folded; the journal is then kept. So is one that was not closed,
+ * for a day (a brick's restart can drop the lock of a writer that lives): it is read again each
+ * time. Of two events with one id the first counts. A conversion into another folder or with other
+ * options than the catalog's target is foreign too.
  */
 SM_NODISCARD sm_status sm_merge(const char *catalog_path, const sm_generation_config *config,
                                 const char *const *extra, size_t n_extra, sm_merge_say say,
                                 void *arg, sm_merge_result *result, sm_error *err);
 
-/** Fold journals into an open change; the caller commits and then calls sm_merge_retire. */
+/** Fold journals into an open change; the caller commits (needless if nothing changed) and then
+ * calls sm_merge_retire, or sm_merge_state_free if the commit failed. result->generation is that of
+ * the change. */
 typedef struct sm_merge_state sm_merge_state;
 SM_NODISCARD sm_status sm_merge_fold(sm_catalog *catalog, const char *const *extra, size_t n_extra,
                                      sm_merge_say say, void *arg, sm_merge_result *result,

@@ -22,8 +22,11 @@ typedef struct sm_ranks sm_ranks;
 SM_NODISCARD sm_status sm_ranks_init(int *argc, char ***argv, sm_ranks **ranks, sm_error *err);
 uint32_t sm_ranks_me(const sm_ranks *ranks);
 uint32_t sm_ranks_n(const sm_ranks *ranks);
+/** How many of the ranks run on this rank's node, itself included: what threads and memory of the
+ *  node are shared by. */
+uint32_t sm_ranks_on_node(const sm_ranks *ranks);
 
-/** Collective: bytes of rank 0 to all. */
+/** Collective: bytes of rank 0 to all. Whoever waits in a collective call sleeps. */
 SM_NODISCARD sm_status sm_ranks_bcast(sm_ranks *ranks, void *bytes, size_t len, sm_error *err);
 /** Collective: SM_OK iff all ranks say ok; the error of the lowest failing rank otherwise. */
 SM_NODISCARD sm_status sm_ranks_agree(sm_ranks *ranks, sm_status mine, sm_error *err);

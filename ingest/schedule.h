@@ -21,6 +21,7 @@ typedef struct sm_schedule_config {
     uint64_t retry_first_ns;    /* back-off of a storage error: first wait, doubled each time ... */
     uint64_t retry_most_ns;     /* ... up to this */
     uint64_t retry_for_ns;      /* given up when the first failure is longer ago */
+    bool last_unlimited;        /* the last brick stands for "unknown": no limit holds there */
     bool brick_blind;           /* for comparison: longest first and nothing else */
 } sm_schedule_config;
 

@@ -9,61 +9,21 @@
 #include "common/stop.h"
 #include "common/sysinfo.h"
 #include "common/text.h"
-#include "tiler/convert.h"
+#include "tiler/convert_opts.h"
 #include "tiler/report.h"
 #include "tiler/stage_in.h"
 #include "tiler/versions.h"
 
-/* What the option table fills; choices are indices of their words. */
+/* What the option table fills. */
 typedef struct config {
-    int levels, tiles, codec, subsampling, profile, blank, bad_tile, associated, verify;
-    uint32_t tile_px, quality, threads;
-    uint64_t memory;
-    const char *scratch;
+    sm_convert_flags convert;
     bool force, json, quiet;
 } config;
 
 #define AT(member) offsetof(config, member)
 
 static const sm_opt OPTIONS[] = {
-    {"levels", SM_OPT_CHOICE, AT(levels), 0, 0, "auto", "auto|source|dyadic",
-     "Levels of the output. auto keeps the source's and adds what is missing, in steps of at most "
-     "4x, down to 1024 px; source keeps them and adds none; dyadic has every power of two."},
-    {"tiles", SM_OPT_CHOICE, AT(tiles), 0, 0, "auto", "auto|copy|retile|transcode",
-     "How tiles get over. copy: compressed bytes as they are, or fail; retile: JPEG coefficients "
-     "moved to another tile size without loss; transcode: decode and encode. auto takes the first "
-     "that is possible."},
-    {"tile-px", SM_OPT_U32, AT(tile_px), 0, 4096, "0", "px",
-     "Side of the tiles that are written anew, a multiple of 16. 0: the source's if they are "
-     "square, else 512."},
-    {"codec", SM_OPT_CHOICE, AT(codec), 0, 0, "jpeg", "jpeg|zstd|deflate|lzw|none",
-     "Compression of the output. jpeg is the one that every viewer reads; the others are "
-     "lossless."},
-    {"quality", SM_OPT_U32, AT(quality), 1, 100, "85", "",
-     "JPEG quality (libjpeg's scale) of tiles that are encoded anew."},
-    {"subsampling", SM_OPT_CHOICE, AT(subsampling), 0, 0, "auto", "auto|444|422|420",
-     "Chroma sampling of JPEG tiles that are encoded anew; auto is 420 below quality 90, else "
-     "444."},
-    {"profile", SM_OPT_CHOICE, AT(profile), 0, 0, "hybrid", "hybrid|generic",
-     "hybrid: a pyramid for TIFF and for OME-TIFF readers alike; generic: without OME-XML."},
-    {"blank", SM_OPT_CHOICE, AT(blank), 0, 0, "share", "share|full",
-     "share: tiles of exactly one colour are stored once a level; full: each is stored."},
-    {"bad-tile", SM_OPT_CHOICE, AT(bad_tile), 0, 0, "fail", "fail|blank",
-     "A tile that does not decode: fail, or put background in its place and report it."},
-    {"associated", SM_OPT_CHOICE, AT(associated), 0, 0, "none", "none|keep",
-     "Label, macro and thumbnail: none leaves them out, since they can show patient data; keep "
-     "stores them, uncompressed, behind the levels."},
-    {"threads", SM_OPT_U32, AT(threads), 0, 1024, "0", "N",
-     "Worker threads. 0: SLURM_CPUS_PER_TASK, else CPU affinity and cgroup quota."},
-    {"memory", SM_OPT_BYTES, AT(memory), 0, UINT64_MAX, "0", "SIZE",
-     "Refuse at the start what may need more. 0: SLURM_MEM_PER_NODE or SLURM_MEM_PER_CPU, else "
-     "the cgroup's limit, else the machine's memory."},
-    {"scratch", SM_OPT_STR, AT(scratch), 0, 0, NULL, "DIR",
-     "Folder for a local copy of a slide that lies on a network mount and cannot be read in one "
-     "pass. Default: SLURM_TMPDIR, TMPDIR, /tmp."},
-    {"verify", SM_OPT_CHOICE, AT(verify), 0, 0, "cache", "cache|media|none",
-     "Read the output back and compare it with what was written: through the page cache, past it, "
-     "or not at all (the output's digest is then not taken)."},
+    SM_CONVERT_OPTION_ROWS(config, convert, "cache"),
     {"force", SM_OPT_FLAG, AT(force), 0, 0, NULL, NULL, "Replace OUT if it exists."},
     {"json", SM_OPT_FLAG, AT(json), 0, 0, NULL, NULL, "Print the summary as JSON."},
     {"quiet", SM_OPT_FLAG, AT(quiet), 0, 0, NULL, NULL,
@@ -109,31 +69,6 @@ static const sm_command COMMAND = {
     .max_operands = 2,
     .operand_names = OPERANDS,
 };
-
-static void options_of(const config *c, sm_convert_options *o, sm_allowance *threads,
-                       sm_allowance *memory)
-{
-    *threads = c->threads > 0 ? (sm_allowance){c->threads, "--threads"} : sm_sysinfo_threads();
-    *memory = c->memory > 0 ? (sm_allowance){c->memory, "--memory"} : sm_sysinfo_memory();
-    *o = (sm_convert_options){
-        .plan = {.levels = (sm_levels_mode)c->levels,
-                 .tiles = (sm_tiles_mode)c->tiles,
-                 .codec = (sm_codec_mode)c->codec,
-                 .subsampling = (sm_subsampling)c->subsampling,
-                 .quality = c->quality,
-                 .tile_px = c->tile_px},
-        .profile = (sm_profile)c->profile,
-        .share_blank = c->blank == 0,
-        .blank_bad_tiles = c->bad_tile == 1,
-        .keep_associated = c->associated == 1,
-        .threads = (unsigned)threads->value,
-        .memory_bytes = memory->value,
-        .scratch = c->scratch,
-        .verify = (sm_verify_mode)c->verify,
-        .force = c->force,
-        .quiet = c->quiet,
-    };
-}
 
 /* The summary as text or JSON, whatever bytes the paths are made of. */
 static sm_status summary(const config *c, const char *const *operands,
@@ -195,25 +130,25 @@ static void keep_memory(void)
 
 int main(int argc, char **argv)
 {
-    config c;
+    config c = {0};
     const char *operands[2];
     unsigned n = 0;
     int code = 0;
     if (!sm_opts_start(&COMMAND, argc, argv, &c, operands, &n, sm_library_versions(), &code))
         return code;
     sm_error err = SM_ERROR_INIT;
-    if (c.tile_px % 16 != 0 || (c.tile_px > 0 && c.tile_px < 64)) {
-        (void)fprintf(stderr,
-                      "slidemill convert: --tile-px: '%u' is not a multiple of 16 in 64..4096\n"
-                      "try 'slidemill convert --help'\n",
-                      c.tile_px);
-        return sm_exit_code(SM_ERR_ARG);
+    if (sm_convert_flags_check(&c.convert, &err) != SM_OK) {
+        (void)fprintf(stderr, "slidemill convert: %s\ntry 'slidemill convert --help'\n",
+                      err.message);
+        return sm_exit_code(err.status);
     }
     sm_stop_install();
     keep_memory();
     sm_convert_options options;
     sm_allowance threads, memory;
-    options_of(&c, &options, &threads, &memory);
+    sm_convert_flags_options(&c.convert, &options, &threads, &memory);
+    options.force = c.force;
+    options.quiet = c.quiet;
     if (!c.quiet && isatty(STDERR_FILENO) != 0)
         (void)fprintf(stderr, "slidemill convert: %" PRIu64 " threads (%s)\n", threads.value,
                       threads.where);

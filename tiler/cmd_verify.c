@@ -240,7 +240,7 @@ static sm_status tell(const config *c, const char *operand, const sm_verify_repo
 
 int main(int argc, char **argv)
 {
-    config c;
+    config c = {0};
     const char *operands[1];
     unsigned n = 0;
     int code = 0;

@@ -53,7 +53,7 @@ static const sm_level *source_level_of_size(const sm_slide *source, uint32_t w, 
 static uint32_t new_stage(sm_plan *plan, uint32_t w, uint32_t h)
 {
     const uint32_t s = plan->n_stages++;
-    plan->stages[s] = (sm_stage){w, h, SM_NO_STAGE, false};
+    plan->stages[s] = (sm_pyramid_stage){w, h, SM_NO_STAGE, false};
     plan->stage_out[s] = SM_NO_LEVEL;
     return s;
 }

@@ -22,15 +22,39 @@ typedef struct conversion {
     sm_source *staged; /* the scratch copy, when there is one */
     char *staged_path;
     sm_slide *slide;
-    bool hashed;
     char unfit[SM_MAX_LEVELS][128];
     sm_progress *progress;
     uint32_t associated_dir; /* first directory of associated images, when they are kept */
 } conversion;
 
+/* Tell who watches where we are. */
+static void at(const conversion *c, const char *stage, uint64_t bytes, uint64_t px)
+{
+    if (c->o->hooks.at != NULL)
+        c->o->hooks.at(c->o->hooks.arg, stage, bytes, px);
+}
+
+static void at_read(void *arg, uint64_t bytes, uint64_t px)
+{
+    at(arg, "read", bytes, px);
+}
+
+static void at_copy(void *arg, uint64_t bytes)
+{
+    at(arg, "copy-in", bytes, 0);
+}
+
+static void at_hash(void *arg, uint64_t bytes)
+{
+    at(arg, "hash", bytes, 0);
+}
+
 static sm_status open_slide(conversion *c, sm_error *err)
 {
-    sm_status st = sm_source_open(c->in, &c->source, err);
+    const sm_convert_hooks *hooks = &c->o->hooks;
+    at(c, "open", 0, 0);
+    sm_status st = hooks->open != NULL ? hooks->open(hooks->arg, c->in, &c->source, err)
+                                       : sm_source_open(c->in, &c->source, err);
     if (st != SM_OK)
         return st;
     struct stat a, b;
@@ -81,13 +105,16 @@ static sm_status stage(conversion *c, sm_order *order, sm_error *err)
 {
     const uint64_t start = sm_now_ns();
     sm_status st = SM_OK;
-    if (c->hashed)
+    if (c->report->source_hashed)
         return SM_OK;
     const bool copy =
         !sm_source_is_local(c->source) && !has_companions(sm_slide_get_info(c->slide), c->in);
+    sm_source_pass pass = {
+        .also = c->o->hooks.also_digest, .at = copy ? at_copy : at_hash, .arg = c};
+    pass.at(c, 0);
     if (copy) {
         const char *dir = c->o->scratch != NULL ? c->o->scratch : sm_stage_default_dir();
-        st = sm_stage_in(c->source, dir, &c->staged_path, &c->report->source_sha256, err);
+        st = sm_stage_in(c->source, dir, &c->staged_path, &pass, err);
         if (st == SM_OK)
             st = sm_source_open(c->staged_path, &c->staged, err);
         if (st == SM_OK) {
@@ -100,9 +127,13 @@ static sm_status stage(conversion *c, sm_order *order, sm_error *err)
             st = plan_and_order(c, order, err);
         }
     } else {
-        st = sm_hash_source(c->source, &c->report->source_sha256, err);
+        st = sm_hash_source(c->source, &pass, err);
     }
-    c->hashed = st == SM_OK;
+    if (st == SM_OK) {
+        c->report->source_sha256 = pass.sha256;
+        c->report->source_other = pass.other;
+        c->report->source_hashed = true;
+    }
     c->report->times.stage_in_ns += sm_now_ns() - start;
     return st;
 }
@@ -182,19 +213,28 @@ static sm_status publish(conversion *c, sm_bigtiff *tiff, sm_sink **sink, sm_err
 {
     sm_convert_report *r = c->report;
     sm_sink_result result = {0};
+    const sm_convert_hooks *hooks = &c->o->hooks;
     sm_status st = sm_source_check_unchanged(c->source, err);
-    if (st == SM_OK)
+    if (st == SM_OK && hooks->before_publish != NULL)
+        st = hooks->before_publish(hooks->arg, r, err);
+    if (st == SM_OK) {
+        at(c, "fsync", 0, 0);
         st = write_head(c, tiff, *sink, err);
+    }
     if (st == SM_OK && c->progress != NULL)
         sm_progress_at(c->progress, r->source_bytes, 0, "verify");
-    if (st == SM_OK)
+    if (st == SM_OK) {
+        at(c, "verify", 0, 0);
         st = sm_sink_verify(*sink, c->o->verify, &result, err);
+    }
     if (st == SM_OK)
         st = check_structure(c, *sink, err);
     if (st == SM_OK)
         st = sm_stop_check(err);
-    if (st == SM_OK)
+    if (st == SM_OK) {
+        at(c, "publish", 0, 0);
         st = sm_sink_commit(sink, &result, err);
+    }
     r->output_bytes = result.size_bytes;
     r->output_hashed = result.read_back;
     r->output_sha256 = result.sha256;
@@ -221,10 +261,14 @@ static sm_status build_head(conversion *c, sm_mill *mill, sm_bigtiff **tiff, sm_
     return st;
 }
 
-static void take_result(sm_convert_report *r, sm_mill_result *m)
+/* whole: the mill came to its end, so its digests are of the whole source. */
+static void take_result(sm_convert_report *r, sm_mill_result *m, bool whole)
 {
-    if (m->hashed)
+    if (m->hashed && whole) {
         r->source_sha256 = m->source_sha256;
+        r->source_other = m->source_other;
+        r->source_hashed = true;
+    }
     memcpy(r->level_tiles, m->level_tiles, sizeof r->level_tiles);
     memcpy(r->level_bytes, m->level_bytes, sizeof r->level_bytes);
     memcpy(r->level_shared, m->level_shared, sizeof r->level_shared);
@@ -242,12 +286,16 @@ static sm_status attempt(conversion *c, const sm_order *order, uint32_t *unfit, 
     const sm_mill_config config = {.threads = c->o->threads,
                                    .share_blank = c->o->share_blank,
                                    .blank_bad_tiles = c->o->blank_bad_tiles,
-                                   .progress = c->progress};
+                                   .progress = c->progress,
+                                   .also_digest = c->o->hooks.also_digest,
+                                   .at = at_read,
+                                   .at_arg = c};
     sm_mill *mill = NULL;
     sm_bigtiff *tiff = NULL;
     sm_sink *sink = NULL;
     sm_mill_result result = {.unfit_level = SM_NO_LEVEL};
     const uint64_t start = sm_now_ns();
+    at(c, "read", 0, 0);
     *unfit = SM_NO_LEVEL;
     sm_status st = sm_mill_new(c->slide, &r->plan, order, &config, &mill, &result.unfit_level, err);
     if (st == SM_ERR_FORMAT)
@@ -261,7 +309,7 @@ static sm_status attempt(conversion *c, const sm_order *order, uint32_t *unfit, 
         if (st != SM_OK)
             goto out; /* the message names OUT */
         st = sm_mill_run(mill, sink, tiff, &result, err);
-        take_result(r, &result);
+        take_result(r, &result, st == SM_OK);
         if (st == SM_OK && c->o->keep_associated)
             st = sm_associated_write(c->slide, c->associated_dir, tiff, sink, err);
     }

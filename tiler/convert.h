@@ -8,6 +8,24 @@
 #include "tiler/plan.h"
 #include "tiler/profile.h"
 
+struct sm_convert_report;
+
+/* For a caller that watches the conversion or has a say in it; zeroed: nobody. Called from the
+ * thread that called sm_convert. */
+typedef struct sm_convert_hooks {
+    void *arg;
+    /** Open the source, instead of sm_source_open. Readers that need a path still go by its own. */
+    sm_status (*open)(void *arg, const char *in, sm_source **source, sm_error *err);
+    /** How far it is: "open", "copy-in" (to the scratch folder), "hash", "read", "fsync" (the head
+     *  is written), "verify" (fsync, then read back), "publish". Called whenever progress is, and
+     *  at each change. */
+    void (*at)(void *arg, const char *stage, uint64_t bytes, uint64_t px);
+    /** All of the source is read and its digests are in the report; the output is written, not
+     *  finished and not visible. Anything but SM_OK discards it. */
+    sm_status (*before_publish)(void *arg, const struct sm_convert_report *report, sm_error *err);
+    const sm_digest_kind *also_digest; /* of the source, taken in the same pass */
+} sm_convert_hooks;
+
 typedef struct sm_convert_options {
     sm_plan_options plan;
     sm_profile profile;
@@ -20,6 +38,7 @@ typedef struct sm_convert_options {
     sm_verify_mode verify;
     bool force;
     bool quiet; /* no progress */
+    sm_convert_hooks hooks;
 } sm_convert_options;
 
 typedef struct sm_convert_times {
@@ -36,7 +55,9 @@ typedef struct sm_convert_report {
     bool kept_associated;  /* they are in the output */
     uint64_t source_bytes, output_bytes;
     sm_digest source_sha256, output_sha256;
-    bool output_hashed; /* false with --verify none */
+    sm_digest source_other; /* with hooks.also_digest */
+    bool source_hashed;     /* source_sha256 is set */
+    bool output_hashed;     /* false with --verify none */
     uint64_t level_tiles[SM_MAX_LEVELS], level_bytes[SM_MAX_LEVELS], level_shared[SM_MAX_LEVELS];
     uint64_t n_missing; /* tiles of level 0 that the source lacks */
     uint64_t n_bad;

@@ -201,8 +201,11 @@ static sm_status end_unit(feeder *f)
 
 static void show_progress(feeder *f, uint64_t bytes)
 {
-    if (f->m->config.progress != NULL)
-        sm_progress_at(f->m->config.progress, bytes, atomic_load(&f->m->done_px), NULL);
+    const sm_mill_config *config = &f->m->config;
+    if (config->progress != NULL)
+        sm_progress_at(config->progress, bytes, atomic_load(&f->m->done_px), NULL);
+    if (config->at != NULL)
+        config->at(config->at_arg, bytes, atomic_load(&f->m->done_px));
 }
 
 /* ---- one pass over the file ---- */
@@ -254,7 +257,7 @@ static sm_status cut_block(feeder *f, const sm_block *block, sm_error *err)
     return st;
 }
 
-static sm_status feed_stream(feeder *f, sm_hasher *hasher, sm_error *err)
+static sm_status feed_stream(feeder *f, sm_hasher *sha256, sm_hasher *other, sm_error *err)
 {
     sm_mill *m = f->m;
     sm_stream *stream = NULL;
@@ -270,7 +273,9 @@ static sm_status feed_stream(feeder *f, sm_hasher *hasher, sm_error *err)
             break;
         st = cut_block(f, &block, err);
         if (st == SM_OK)
-            st = sm_hasher_update(hasher, block.bytes, block.len, err);
+            st = sm_hasher_update(sha256, block.bytes, block.len, err);
+        if (st == SM_OK && other != NULL)
+            st = sm_hasher_update(other, block.bytes, block.len, err);
         show_progress(f, block.offset + block.len);
     }
     sm_stream_close(&stream);
@@ -340,26 +345,34 @@ static sm_status feed_extents(feeder *f, sm_error *err)
 
 /* ---- the run ---- */
 
+static sm_status feed_hashed(feeder *f, sm_error *err)
+{
+    sm_mill_result *r = f->m->result;
+    const sm_digest_kind *also = f->m->config.also_digest;
+    sm_hasher *sha256 = NULL, *other = NULL;
+    sm_status st = sm_hasher_new(SM_DIGEST_SHA256, &sha256, err);
+    if (st == SM_OK && also != NULL)
+        st = sm_hasher_new(*also, &other, err);
+    if (st == SM_OK)
+        st = feed_stream(f, sha256, other, err);
+    if (st == SM_OK)
+        st = sm_hasher_final(sha256, &r->source_sha256, err);
+    if (st == SM_OK && other != NULL)
+        st = sm_hasher_final(other, &r->source_other, err);
+    r->hashed = st == SM_OK;
+    sm_hasher_free(&other);
+    sm_hasher_free(&sha256);
+    return st;
+}
+
 static sm_status feed(sm_mill *m, sm_error *err)
 {
     feeder f = {.m = m};
-    sm_hasher *hasher = NULL;
-    sm_status st = SM_OK;
-    if (m->order->streamed) {
-        st = sm_hasher_new(SM_DIGEST_SHA256, &hasher, err);
-        if (st == SM_OK)
-            st = feed_stream(&f, hasher, err);
-        if (st == SM_OK)
-            st = sm_hasher_final(hasher, &m->result->source_sha256, err);
-        m->result->hashed = st == SM_OK;
-    } else {
-        st = feed_extents(&f, err);
-    }
+    sm_status st = m->order->streamed ? feed_hashed(&f, err) : feed_extents(&f, err);
     if (st == SM_OK)
         st = dispatch(&f);
     if (f.batch != NULL)
         batch_free(f.batch);
-    sm_hasher_free(&hasher);
     return st;
 }
 

@@ -20,6 +20,9 @@ typedef struct sm_mill_config {
     sm_pyramid_tile
         on_tile; /* takes the finished tiles of stages instead of the encoder, or NULL */
     void *on_tile_user;
+    const sm_digest_kind *also_digest; /* of the source besides SHA-256, or NULL; borrowed */
+    void (*at)(void *arg, uint64_t bytes, uint64_t px); /* called as `progress` is, or NULL */
+    void *at_arg;
 } sm_mill_config;
 
 typedef struct sm_bad_tile {
@@ -32,8 +35,8 @@ typedef struct sm_bad_tile {
 
 typedef struct sm_mill_result {
     uint64_t source_bytes;
-    bool hashed; /* the source's digest was taken in this pass */
-    sm_digest source_sha256;
+    bool hashed; /* the source's digests were taken in this pass */
+    sm_digest source_sha256, source_other;
     uint64_t level_tiles[SM_MAX_LEVELS];  /* by output level: tiles */
     uint64_t level_bytes[SM_MAX_LEVELS];  /* bytes stored */
     uint64_t level_shared[SM_MAX_LEVELS]; /* tiles that share another's bytes */

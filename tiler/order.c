@@ -62,7 +62,7 @@ static sm_status sim_new(const sm_slide *slide, const sm_plan *plan, sim *s, sm_
         return sm_fail(err, SM_ERR_NOMEM, "out of memory");
     sm_status st = SM_OK;
     for (uint32_t i = 0; st == SM_OK && i < plan->n_stages; i++) {
-        const sm_stage *stage = &plan->stages[i];
+        const sm_pyramid_stage *stage = &plan->stages[i];
         sim_grid *g = &s->grids[s->n_grids++];
         *g = (sim_grid){.w = stage->w_px,
                         .h = stage->h_px,

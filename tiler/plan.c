@@ -167,7 +167,7 @@ static void encoded_anew(const sm_plan *plan, sm_out_level *out)
 static uint32_t add_stage(sm_plan *plan, uint32_t w, uint32_t h, uint32_t out)
 {
     const uint32_t s = plan->n_stages++;
-    plan->stages[s] = (sm_stage){w, h, SM_NO_STAGE, out != SM_NO_LEVEL};
+    plan->stages[s] = (sm_pyramid_stage){w, h, SM_NO_STAGE, out != SM_NO_LEVEL};
     plan->stage_out[s] = out;
     return s;
 }

@@ -89,7 +89,7 @@ typedef struct sm_plan {
     uint32_t n_out;
     sm_out_level out[SM_MAX_LEVELS];
     uint32_t n_stages;
-    sm_stage stages[2 * SM_MAX_LEVELS];
+    sm_pyramid_stage stages[2 * SM_MAX_LEVELS];
     uint32_t stage_out[2 * SM_MAX_LEVELS]; /* output level a stage's tiles go to, or SM_NO_LEVEL */
     sm_source_use use[SM_MAX_LEVELS];      /* by source level */
     uint32_t n_sources;

@@ -24,7 +24,7 @@ typedef struct canvas {
 } canvas;
 
 typedef struct stage_state {
-    sm_stage desc;
+    sm_pyramid_stage desc;
     sm_grid grid;
     canvas **tiles; /* grid.cols * grid.rows, NULL: not begun */
 } stage_state;
@@ -49,7 +49,7 @@ static sm_rect tile_bounds(const sm_pyramid *p, const stage_state *s, uint32_t c
                      sm_min_u32(p->tile_h, s->desc.h_px - y)};
 }
 
-sm_status sm_pyramid_new(const sm_stage *stages, uint32_t n_stages, uint32_t tile_w_px,
+sm_status sm_pyramid_new(const sm_pyramid_stage *stages, uint32_t n_stages, uint32_t tile_w_px,
                          uint32_t tile_h_px, sm_pyramid_tile on_tile, void *user,
                          sm_pyramid **pyramid, sm_error *err)
 {

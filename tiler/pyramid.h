@@ -16,11 +16,11 @@ typedef struct sm_pyramid sm_pyramid;
 #define SM_NO_STAGE UINT32_MAX
 
 /* One resolution that exists as pixels. Stages may be stored or only lead to the next one. */
-typedef struct sm_stage {
+typedef struct sm_pyramid_stage {
     uint32_t w_px, h_px;
     uint32_t child; /* the stage of half this size that is made from it, or SM_NO_STAGE */
     bool wanted;    /* hand its tiles to the callback */
-} sm_stage;
+} sm_pyramid_stage;
 
 /**
  * A finished tile.
@@ -36,9 +36,10 @@ typedef sm_status (*sm_pyramid_tile)(void *user, unsigned worker, uint32_t stage
  * @param stages  copied; a child has half the sides of its parent (sm_half_px) and one parent
  * @param tile_w_px,tile_h_px  of every stage; multiples of 16
  */
-SM_NODISCARD sm_status sm_pyramid_new(const sm_stage *stages, uint32_t n_stages, uint32_t tile_w_px,
-                                      uint32_t tile_h_px, sm_pyramid_tile on_tile, void *user,
-                                      sm_pyramid **pyramid, sm_error *err);
+SM_NODISCARD sm_status sm_pyramid_new(const sm_pyramid_stage *stages, uint32_t n_stages,
+                                      uint32_t tile_w_px, uint32_t tile_h_px,
+                                      sm_pyramid_tile on_tile, void *user, sm_pyramid **pyramid,
+                                      sm_error *err);
 
 /**
  * Memory to decode into without a copy, if w x h pixels at (x, y) fall into one tile, padding

@@ -31,7 +31,7 @@ typedef struct expected {
 typedef struct run {
     const char *name;
     uint32_t tile_w, tile_h, piece_w, piece_h;
-    sm_stage stages[MAX_STAGES];
+    sm_pyramid_stage stages[MAX_STAGES];
     expected want[MAX_STAGES];
     uint32_t n_stages, n_pieces;
     uint32_t *order; /* pieces in the order they are taken: their seq */
@@ -58,7 +58,7 @@ static uint32_t clamp(uint32_t v, uint32_t n)
 
 static const uint8_t *pixel(const run *r, uint32_t stage, uint32_t x, uint32_t y)
 {
-    const sm_stage *s = &r->stages[stage];
+    const sm_pyramid_stage *s = &r->stages[stage];
     return r->want[stage].rgb + 3 * ((size_t)clamp(y, s->h_px) * s->w_px + clamp(x, s->w_px));
 }
 
@@ -113,7 +113,7 @@ static void raise_seq(uint64_t *seq, uint64_t to)
 
 static void expect_root(run *r, sm_random *random)
 {
-    const sm_stage *s = &r->stages[0];
+    const sm_pyramid_stage *s = &r->stages[0];
     sm_random_bytes(random, r->want[0].rgb, 3 * (size_t)s->w_px * s->h_px);
     for (uint32_t i = 0; i < r->n_pieces; i++) {
         const sm_rect p = piece_rect(r, r->order[i]);
@@ -125,7 +125,7 @@ static void expect_root(run *r, sm_random *random)
 
 static void expect_half(run *r, uint32_t stage)
 {
-    const sm_stage *s = &r->stages[stage];
+    const sm_pyramid_stage *s = &r->stages[stage];
     uint8_t *out = r->want[stage].rgb;
     for (uint32_t y = 0; y < s->h_px; y++)
         for (uint32_t x = 0; x < s->w_px; x++, out += 3) {
@@ -157,7 +157,8 @@ static void run_begin(run *r, uint32_t w, uint32_t h, uint32_t n_stages, uint32_
     r->order = zeros(r->n_pieces, sizeof *r->order);
     sm_random_order(random, r->order, r->n_pieces);
     for (uint32_t i = 0; i < n_stages; i++) {
-        r->stages[i] = (sm_stage){w, h, i + 1 < n_stages ? i + 1 : SM_NO_STAGE, i % wanted == 0};
+        r->stages[i] =
+            (sm_pyramid_stage){w, h, i + 1 < n_stages ? i + 1 : SM_NO_STAGE, i % wanted == 0};
         expected *want = &r->want[i];
         want->grid = sm_grid_for(w, h, r->tile_w, r->tile_h);
         const size_t tiles = (size_t)sm_grid_tiles(want->grid);
@@ -348,7 +349,8 @@ static sm_pyramid *small(uint32_t w, uint32_t h, sm_pyramid_tile tile, void *use
 {
     sm_error err = SM_ERROR_INIT;
     sm_pyramid *p = NULL;
-    const sm_stage stages[] = {{w, h, 1, true}, {sm_half_px(w), sm_half_px(h), SM_NO_STAGE, true}};
+    const sm_pyramid_stage stages[] = {{w, h, 1, true},
+                                       {sm_half_px(w), sm_half_px(h), SM_NO_STAGE, true}};
     SM_CHECK_OK(sm_pyramid_new(stages, 2, 32, 32, tile, user, &p, &err), &err);
     return p;
 }
@@ -498,7 +500,7 @@ static void tile_sides_must_be_multiples_of_16(void **state)
 {
     (void)state;
     static const uint32_t SIDES[][2] = {{0, 16}, {16, 0}, {24, 16}, {16, 250}};
-    const sm_stage stage = {100, 100, SM_NO_STAGE, true};
+    const sm_pyramid_stage stage = {100, 100, SM_NO_STAGE, true};
     for (size_t i = 0; i < SM_COUNT(SIDES); i++) {
         sm_error err = SM_ERROR_INIT;
         sm_pyramid *p = NULL;
@@ -511,7 +513,7 @@ static void tile_sides_must_be_multiples_of_16(void **state)
 
 static sm_status build_and_fill(sm_error *err)
 {
-    const sm_stage stages[] = {{70, 70, 1, true}, {35, 35, SM_NO_STAGE, true}};
+    const sm_pyramid_stage stages[] = {{70, 70, 1, true}, {35, 35, SM_NO_STAGE, true}};
     unsigned tiles = 0;
     sm_pyramid *p = NULL;
     sm_status st = sm_pyramid_new(stages, 2, 32, 32, count_tile, &tiles, &p, err);
