@@ -122,8 +122,8 @@ SM_NODISCARD sm_status sm_catalog_open_generation(const char *path, uint64_t num
 SM_NODISCARD sm_status sm_catalog_change(const char *path, const sm_generation_config *config,
                                          sm_catalog **catalog, sm_error *err);
 
-/** Publish the changes as the next generation. No cursor may be open. Only after success *catalog
- * is freed; after SM_ERR_IO or SM_ERR_BUSY of the publication it may be tried again. */
+/** Publish the changes as the next generation; no cursor may be open. Only after success *catalog
+ * is freed. */
 SM_NODISCARD sm_status sm_catalog_commit(sm_catalog **catalog, sm_error *err);
 
 /** Close; changes are thrown away. NULL inside is accepted. */

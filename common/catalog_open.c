@@ -15,9 +15,6 @@
 
 #include <sqlite3.h>
 
-/* A file that another client has just replaced answers ESTALE for about a second on Gluster. */
-enum { STALE_TRIES = 40, STALE_WAIT_NS = 50 * 1000 * 1000 };
-
 /* Far above any row of ours, far below what could hurt. */
 enum { LONGEST_VALUE = 1 << 20, LONGEST_SQL = 1 << 16, LONGEST_GLOB = 8192 };
 
@@ -175,13 +172,13 @@ static sm_status open_once(const char *path, const char *file, sm_catalog **cata
 
 static sm_status open_file(const char *path, const char *file, sm_catalog **catalog, sm_error *err)
 {
-    const struct timespec pause = {.tv_nsec = STALE_WAIT_NS};
+    unsigned tries = 0;
     *catalog = NULL;
-    for (unsigned tries = 1;; tries++) {
+    for (;;) {
         const sm_status st = open_once(path, file, catalog, err);
-        if (st == SM_OK || err->sys_errno != ESTALE || tries == STALE_TRIES)
+        if (st == SM_OK || !sm_generation_try_again(path, err->sys_errno, &tries))
             return st;
-        nanosleep(&pause, NULL);
+        *err = (sm_error)SM_ERROR_INIT;
     }
 }
 

@@ -21,8 +21,11 @@ static const struct {
     {"info", "show what a slide holds: levels, tiles, codec, scale"},
     {"verify", "check that a pyramid is whole, and compare it with its source"},
     {"catalog", "a corpus' books: which slides, their digests, what became of each"},
-    {"plan", "cut a corpus into shards of equal bytes, one for each array task"},
-    {"ingest", "convert a corpus, or a shard of it, under MPI or alone"},
+    {"plan", "cut what is still to do into shards of equal bytes"},
+    {"ingest", "convert the slides of a catalog, on one rank or many"},
+    {"submit", "a catalog as a Slurm array, and its merge job"},
+    {"status", "the Slurm queue and the catalog on one screen"},
+    {"model", "how long a corpus takes on a cluster, and what limits it"},
 };
 
 static const sm_command SLIDEMILL = {

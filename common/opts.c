@@ -423,6 +423,7 @@ const sm_command *sm_opts_choose(const sm_command *cmd, int argc, char **argv, c
     const char *const word = asks_help ? (argc > 2 ? argv[2] : help) : argc > 1 ? argv[1] : NULL;
     const char *operands[1] = {NULL};
     unsigned n_operands = 0;
+    char none = '\0'; /* it has no options that fill a field */
 
     if (word != NULL && word[0] != '-') {
         const sm_command *sub = find_sub(cmd, word);
@@ -434,8 +435,8 @@ const sm_command *sm_opts_choose(const sm_command *cmd, int argc, char **argv, c
     }
     /* Options of the command itself: help, version, man page; anything else is refused there. */
     if (asks_help)
-        (void)sm_opts_start(cmd, 2, help_argv, NULL, operands, &n_operands, libs, exit_code);
+        (void)sm_opts_start(cmd, 2, help_argv, &none, operands, &n_operands, libs, exit_code);
     else
-        (void)sm_opts_start(cmd, argc, argv, NULL, operands, &n_operands, libs, exit_code);
+        (void)sm_opts_start(cmd, argc, argv, &none, operands, &n_operands, libs, exit_code);
     return NULL;
 }

@@ -65,7 +65,7 @@ static const sm_opt OPTIONS[] = {
 
 static const sm_command COMMAND = {
     .name = "ingest",
-    .summary = "convert the slides of a catalog, one shard or all, on one rank or many",
+    .summary = "convert the slides of a catalog, on one rank or many",
     .synopsis = "[options] --catalog FILE --out DIR",
     .description =
         "Converts what the catalog knows and has no verified pyramid of, each slide in a worker "
@@ -79,7 +79,7 @@ static const sm_command COMMAND = {
         "do.",
     .examples = "slidemill ingest --catalog corpus.smc --out /mnt/pyramids\n"
                 "    everything, one slide at a time\n"
-                "mpirun -n 16 slidemill ingest --catalog corpus.smc --out /mnt/pyramids --shard 7\n"
+                "mpirun -n 16 slidemill ingest --catalog corpus.smc --out /mnt/out --shard 7\n"
                 "    one shard of the plan, 16 slides at a time\n"
                 "slidemill ingest --catalog corpus.smc --hash-only\n"
                 "    check or learn the digests of the slides\n",
@@ -125,6 +125,9 @@ static sm_status check(const config *c, sm_run_config *run, sm_error *err)
         return sm_fail(err, SM_ERR_ARG,
                        "--recheck goes with --hash-only or --check-outputs; to convert again, see "
                        "'slidemill catalog retry'");
+    if (c->convert.verify == SM_VERIFY_NONE)
+        return sm_fail(err, SM_ERR_ARG,
+                       "--verify: none is not for a corpus: what is recorded was read back");
     sm_status st = sm_out_suffix_check(c->suffix, err);
     if (st == SM_OK)
         st = sm_convert_flags_check(&c->convert, err);

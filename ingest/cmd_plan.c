@@ -306,8 +306,9 @@ static void print_text(const config *c, const slides *s, uint32_t number, const 
     (void)printf("  bytes per shard   min %s, median %s, max %s\n", sm_human_bytes(b->least, least),
                  sm_human_bytes(b->median, median), sm_human_bytes(b->most, most));
     (void)printf("  slides per shard  min %u, max %u\n", b->slides_least, b->slides_most);
-    (void)printf("  bricks per shard  min %u, max %u, of %u\n", b->bricks_least, b->bricks_most,
-                 s->bricks.n);
+    if (s->bricks.n > 0)
+        (void)printf("  bricks per shard  min %u, max %u, of %u\n", b->bricks_least, b->bricks_most,
+                     s->bricks.n);
     if (b->n_empty > 0)
         (void)printf("  %u shards are empty\n", b->n_empty);
     if (s->n_missing > 0)

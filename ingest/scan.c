@@ -124,45 +124,20 @@ static sm_status hear(scan *s, const char *name, sm_error *err)
     return sm_buf_append(&s->heard, &brick, sizeof brick, err);
 }
 
-/* ---- outputs among the slides ---- */
-
-/* FNV-1a: whether two paths of a corpus collide does not depend on an outsider alone, and what a
- * collision costs is one slide that must be added by a list. */
-static int64_t hash_of(const char *path)
-{
-    uint64_t hash = UINT64_C(14695981039346656037);
-
-    for (; *path != '\0'; path++)
-        hash = (hash ^ (uint8_t)*path) * UINT64_C(1099511628211);
-    return hash != 0 ? (int64_t)hash : 1;
-}
-
-static sm_status note_output(void *arg, const sm_output_row *output, sm_error *err)
-{
-    scan *s = arg;
-
-    return scan_set_add(&s->outputs, hash_of(output->path), err);
-}
-
 /* Folders that hold no slides: the catalog's own, and the outputs'. */
-static sm_status find_own_places(scan *s, sm_walk_place places[2], size_t *n, sm_error *err)
+static size_t find_own_places(const scan *s, sm_walk_place places[2])
 {
     char folder[SM_PATH_MAX + 8];
-    struct stat info, root;
+    struct stat info;
     sm_target target;
+    size_t n = 0;
 
-    *n = 0;
     const int len = snprintf(folder, sizeof folder, "%s.d", sm_catalog_path(s->catalog));
     if (len > 0 && (size_t)len < sizeof folder && stat(folder, &info) == 0)
-        places[(*n)++] = (sm_walk_place){info.st_dev, info.st_ino};
-    if (!sm_catalog_target(s->catalog, &target) || stat(target.dir, &info) != 0)
-        return SM_OK;
-    if (fstat(s->root_fd, &root) != 0)
-        return sm_fail_errno(err, SM_ERR_IO, errno, "%s", sm_catalog_root(s->catalog));
-    if (root.st_dev == info.st_dev && root.st_ino == info.st_ino)
-        return sm_catalog_outputs(s->catalog, 0, note_output, s, err);
-    places[(*n)++] = (sm_walk_place){info.st_dev, info.st_ino};
-    return SM_OK;
+        places[n++] = (sm_walk_place){info.st_dev, info.st_ino};
+    if (sm_catalog_target(s->catalog, &target) && stat(target.dir, &info) == 0)
+        places[n++] = (sm_walk_place){info.st_dev, info.st_ino};
+    return n;
 }
 
 /* ---- one slide ---- */
@@ -356,8 +331,6 @@ static sm_status take_slide(scan *s, sm_walk_item **kept, sm_error *err)
     sm_slide_row known;
     bool found = false;
 
-    if (s->outputs.n > 0 && scan_set_has(&s->outputs, hash_of(item->path)))
-        return SM_OK;
     sm_status st = hear(s, item->brick, err);
     if (st == SM_OK)
         st = sm_catalog_find(s->catalog, item->path, &known, &found, err);
@@ -425,10 +398,9 @@ static sm_status walk_all(scan *s, sm_error *err)
                              .threads = s->options->threads};
     sm_walk *walk = NULL;
     sm_walk_item *item = NULL;
-    sm_status st = find_own_places(s, skip, &config.n_skip, err);
 
-    if (st == SM_OK)
-        st = sm_walk_start(&config, &walk, err);
+    config.n_skip = find_own_places(s, skip);
+    sm_status st = sm_walk_start(&config, &walk, err);
     while (st == SM_OK) {
         st = sm_walk_next(walk, &item, err);
         if (st != SM_OK || item == NULL)
@@ -459,11 +431,14 @@ static sm_status open_all(scan *s, sm_error *err)
     if (st != SM_OK || s->options->under == NULL)
         return st;
     st = sm_path_open_beneath(s->root_fd, s->options->under, O_PATH | O_DIRECTORY, &fd, err);
-    if (st == SM_OK)
+    if (st == SM_OK) {
         (void)close(fd);
-    else
-        sm_error_prefix(err, "%s", sm_catalog_root(s->catalog));
-    return st;
+        return SM_OK;
+    }
+    if (err->sys_errno == ENOENT) /* folders are on every brick: this one was never there */
+        err->status = SM_ERR_ARG;
+    sm_error_prefix(err, "%s", sm_catalog_root(s->catalog));
+    return err->status;
 }
 
 sm_status sm_scan(sm_catalog *catalog, const sm_scan_options *options, sm_scan_say say, void *arg,
@@ -488,7 +463,6 @@ sm_status sm_scan(sm_catalog *catalog, const sm_scan_options *options, sm_scan_s
         (void)close(s.root_fd);
     sm_pattern_free(&s.pattern);
     free(s.seen.slots);
-    free(s.outputs.slots);
     sm_buf_free(&s.heard);
     paths_free(&s.unlisted);
     paths_free(&s.to_probe);

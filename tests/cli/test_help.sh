@@ -6,6 +6,7 @@ programs=0
 for program in "$BIN"/slidemill "$BIN"/slidemill-*; do
     [[ -x $program ]] || continue
     name=${program##*/}
+    [[ $name != slidemill-worker ]] || continue # internal: no page, not listed
     programs=$((programs + 1))
 
     claim "$name --help"
