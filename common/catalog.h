@@ -59,6 +59,7 @@ typedef struct sm_slide_row {
     sm_slide_state state;
     bool present;                    /* it was seen by the last scan that could see its brick */
     const char *error_class, *error; /* when failed or quarantined */
+    uint64_t since_generation;       /* results of runs that read an older one do not count */
     uint32_t attempts;               /* begun so far */
     uint32_t shard;                  /* SM_NO_SHARD: none */
     uint32_t n_parts;                /* files besides the main one (MRXS, VMS) */

@@ -190,7 +190,7 @@ SM_NODISCARD sm_status sm_assignments_store(sm_catalog *catalog, sm_error *err);
 #define SM_SLIDE_COLUMNS                                                                           \
     "id,path,path_hash,state,size_bytes,mtime_ns,shard,present,brick,attempts,checked_ns,"         \
     "n_parts,parts_bytes,sha256,sha256_origin,md5,xxh128,external_id,vendor,w_px,h_px,mpp,"        \
-    "objective,error_class,error"
+    "objective,error_class,error,since_generation"
 
 /** The current row as a slide; SM_ERR_CORRUPT if it is none. */
 SM_NODISCARD sm_status sm_slide_read(sm_query *query, sm_slide_row *row, sm_error *err);

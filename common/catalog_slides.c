@@ -125,6 +125,7 @@ sm_status sm_slide_read(sm_query *query, sm_slide_row *row, sm_error *err)
     row->objective = sm_column_real(query, 22);
     row->error_class = sm_column_text(query, 23);
     row->error = sm_column_text(query, 24);
+    row->since_generation = (uint64_t)sm_column_int_or(query, 25, 0, INT64_MAX, 0);
     return sm_query_row_status(query, "slide", row->id, err);
 }
 

@@ -80,6 +80,15 @@ const char *catalog_number(uint64_t number, char out[32])
     return out;
 }
 
+const char *catalog_count(uint64_t number, const char *noun, char out[64])
+{
+    char digits[32];
+
+    (void)snprintf(out, 64, "%s %.24s%s", catalog_number(number, digits), noun,
+                   number == 1 ? "" : "s");
+    return out;
+}
+
 const char *catalog_time(int64_t ns, bool exact, char out[40])
 {
     const time_t seconds = (time_t)(ns / 1000000000) - (ns % 1000000000 < 0);

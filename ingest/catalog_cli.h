@@ -32,17 +32,17 @@ typedef struct catalog_args {
     uint32_t limit;
 } catalog_args;
 
-/** Each returns the exit code. */
-int catalog_create(const catalog_args *args);
-int catalog_scan(const catalog_args *args);
-int catalog_import(const catalog_args *args);
-int catalog_export(const catalog_args *args);
-int catalog_status(const catalog_args *args);
-int catalog_list(const catalog_args *args);
-int catalog_retry(const catalog_args *args);
-int catalog_merge(const catalog_args *args);
-int catalog_verify(const catalog_args *args);
-int catalog_fsck(const catalog_args *args);
+/** Each returns the exit code. (Not const only because catalog_say takes them as its `void *`.) */
+int catalog_create(catalog_args *args);
+int catalog_scan(catalog_args *args);
+int catalog_import(catalog_args *args);
+int catalog_export(catalog_args *args);
+int catalog_status(catalog_args *args);
+int catalog_list(catalog_args *args);
+int catalog_retry(catalog_args *args);
+int catalog_merge(catalog_args *args);
+int catalog_verify(catalog_args *args);
+int catalog_fsck(catalog_args *args);
 
 /* ---- speaking (catalog_cli.c) ---- */
 
@@ -58,6 +58,8 @@ void catalog_at_end(void);
 SM_NODISCARD sm_status catalog_flush(sm_error *err);
 /** "1,234,567" */
 const char *catalog_number(uint64_t number, char out[32]);
+/** "1 slide", "1,234 slides" */
+const char *catalog_count(uint64_t number, const char *noun, char out[64]);
 /** "2026-01-02T03:04:05Z", with 9 digits of the second if exact; "" for 0. */
 const char *catalog_time(int64_t ns, bool exact, char out[40]);
 /** As sm_text_clean for a terminal, valid until the next call; "?" when out of memory. */

@@ -18,7 +18,7 @@
 #include "ingest/journal.h"
 
 typedef struct check {
-    const catalog_args *args;
+    catalog_args *args;
     const char *path;
     char uuid[SM_UUID_CAP]; /* "" when the catalog cannot be opened */
     uint64_t n_faults, n_notes, n_generations, n_journals, n_events;
@@ -311,12 +311,14 @@ static void check_leftovers(check *c)
 
 static void print_end(const check *c)
 {
-    char faults[32], journals[32], events[32];
+    char faults[64], generations[64], journals[64], events[64];
 
     if (!c->args->json) {
-        (void)printf("%s: %s faults; %" PRIu64 " generations, %s journals with %s events\n",
-                     catalog_clean(c->path), catalog_number(c->n_faults, faults), c->n_generations,
-                     catalog_number(c->n_journals, journals), catalog_number(c->n_events, events));
+        (void)printf("%s: %s; %s, %s with %s\n", catalog_clean(c->path),
+                     catalog_count(c->n_faults, "fault", faults),
+                     catalog_count(c->n_generations, "generation", generations),
+                     catalog_count(c->n_journals, "journal", journals),
+                     catalog_count(c->n_events, "event", events));
         return;
     }
     (void)printf("{\"ok\":%s,\"faults\":%" PRIu64 ",\"notes\":%" PRIu64 ",\"generations\":%" PRIu64
@@ -326,7 +328,7 @@ static void print_end(const check *c)
                  c->found.len > 0 ? (const char *)c->found.data : "");
 }
 
-int catalog_fsck(const catalog_args *args)
+int catalog_fsck(catalog_args *args)
 {
     sm_error err = SM_ERROR_INIT;
     check c = {.args = args, .path = args->operands[0], .err = &err, .status = SM_OK};

@@ -20,7 +20,7 @@ typedef struct part_place {
 
 typedef struct import {
     sm_catalog *catalog;
-    const catalog_args *args;
+    catalog_args *args;
     const char *path;
     bool add;
     sm_pattern *pattern;
@@ -37,7 +37,7 @@ static void say(const import *im, uint64_t n, const char *message)
         return;
     (void)snprintf(line, sizeof line, "%s%s", message,
                    n == LINES_MAX ? " (and more of the kind)" : "");
-    catalog_say((void *)(uintptr_t)im->args, line);
+    catalog_say(im->args, line);
 }
 
 /* ---- parts: which slide has this file ---- */
@@ -90,27 +90,30 @@ static sm_status note_parts(import *im, sm_error *err)
 /* All parts of a slide, to be put back with one more digest. */
 typedef struct part_list {
     const sm_manifest_entry *entry;
-    sm_buf rows; /* sm_part_row with malloc'ed paths */
+    sm_buf rows;  /* sm_part_row */
+    sm_buf paths; /* the char * of each, malloc'ed */
     bool found;
 } part_list;
 
 static sm_status copy_part(void *arg, const sm_part_row *part, sm_error *err)
 {
     part_list *list = arg;
-    sm_part_row row = {
-        .path = strdup(part->path), .size_bytes = part->size_bytes, .mtime_ns = part->mtime_ns};
+    char *path = strdup(part->path);
+    sm_part_row row = {.path = path, .size_bytes = part->size_bytes, .mtime_ns = part->mtime_ns};
 
-    if (row.path == NULL)
+    if (path == NULL)
         return sm_fail(err, SM_ERR_NOMEM, "out of memory for the files of a slide");
-    if (strcmp(row.path, list->entry->path) == 0) {
+    const sm_status st = sm_buf_append(&list->paths, &path, sizeof path, err);
+    if (st != SM_OK) {
+        free(path);
+        return st;
+    }
+    if (strcmp(path, list->entry->path) == 0) {
         list->found = true;
         row.digest_origin = SM_DIGEST_GIVEN;
         row.digest = list->entry->digest;
     }
-    const sm_status st = sm_buf_append(&list->rows, &row, sizeof row, err);
-    if (st != SM_OK)
-        free((char *)(uintptr_t)row.path);
-    return st;
+    return sm_buf_append(&list->rows, &row, sizeof row, err);
 }
 
 static sm_status give_part(import *im, int64_t slide, const sm_manifest_entry *entry, bool *found,
@@ -123,8 +126,10 @@ static sm_status give_part(import *im, int64_t slide, const sm_manifest_entry *e
 
     if (st == SM_OK && list.found && entry->has_digest)
         st = sm_catalog_set_parts(im->catalog, slide, rows, n, err);
-    for (size_t i = 0; i < n; i++)
-        free((char *)(uintptr_t)rows[i].path);
+    char **paths = (char **)(void *)list.paths.data;
+    for (size_t i = 0; i < list.paths.len / sizeof *paths; i++)
+        free(paths[i]);
+    sm_buf_free(&list.paths);
     sm_buf_free(&list.rows);
     *found = list.found;
     return st;
@@ -237,8 +242,8 @@ static sm_status take_all(import *im, sm_manifest *manifest, sm_error *err)
     return st;
 }
 
-sm_status catalog_import_list(sm_catalog *catalog, const catalog_args *args, const char *path,
-                              bool add, import_result *result, sm_error *err)
+sm_status catalog_import_list(sm_catalog *catalog, catalog_args *args, const char *path, bool add,
+                              import_result *result, sm_error *err)
 {
 import im = {.catalog = catalog, .args = args, .path = path, .add = add, .result = result };
     const char *pattern = sm_catalog_pattern(catalog);
@@ -278,10 +283,10 @@ static void print_count(const char *word, uint64_t n, const char *what)
 
 void catalog_print_import(const char *path, const import_result *r)
 {
-    char number[32];
+    char number[64];
 
-    (void)printf("%s (%s): %s lines\n", catalog_clean(path), r->kind,
-                 catalog_number(r->n_lines, number));
+    (void)printf("%s (%s): %s\n", catalog_clean(path), r->kind,
+                 catalog_count(r->n_lines, "line", number));
     print_count("matched", r->n_known, "are of slides that the catalog has");
     print_count("added", r->n_added, "");
     print_count("unknown", r->n_unknown, "are of no slide of the catalog (--add adds slides)");
@@ -297,7 +302,7 @@ int catalog_import_code(const import_result *r)
     return r->n_bad > 0 || r->n_conflicts > 0 || useless ? sm_exit_code(SM_ERR_FORMAT) : 0;
 }
 
-int catalog_import(const catalog_args *args)
+int catalog_import(catalog_args *args)
 {
     const sm_generation_config config = catalog_config(args);
     sm_error err = SM_ERROR_INIT;

@@ -20,7 +20,7 @@ typedef struct import_result {
  * @param add   slides that the catalog does not have are added
  * Bad lines, unknown paths and contradictions are said, counted and left out; the rest counts.
  */
-SM_NODISCARD sm_status catalog_import_list(sm_catalog *catalog, const catalog_args *args,
+SM_NODISCARD sm_status catalog_import_list(sm_catalog *catalog, catalog_args *args,
                                            const char *path, bool add, import_result *result,
                                            sm_error *err);
 /** To standard output. */

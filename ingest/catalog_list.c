@@ -10,7 +10,7 @@
 
 /* Who takes the slides of a filter, one by one. */
 typedef struct visitor {
-    const catalog_args *args;
+    catalog_args *args;
     catalog_columns columns;
     catalog_out out;
     sm_status (*visit)(struct visitor *v, const sm_slide_row *row, sm_error *err);
@@ -18,7 +18,7 @@ typedef struct visitor {
     bool colours;
 } visitor;
 
-static sm_status filter_of(const catalog_args *args, sm_slide_filter *filter, sm_error *err)
+static sm_status filter_of(catalog_args *args, sm_slide_filter *filter, sm_error *err)
 {
     *filter = (sm_slide_filter){
         .error_class = args->class_name,
@@ -92,16 +92,16 @@ static sm_status list_row(visitor *v, const sm_slide_row *row, sm_error *err)
 
 static sm_status end_list(visitor *v, sm_error *err)
 {
-    char number[32], bytes[16];
+    char number[64], bytes[16];
 
     /* for eyes only: what is piped on is one slide a line, as far as no error is told */
     if (v->args->format == FORMAT_TEXT && isatty(STDOUT_FILENO) != 0)
-        return sm_buf_printf(&v->out.text, err, "%s slides, %s\n", catalog_number(v->n, number),
+        return sm_buf_printf(&v->out.text, err, "%s, %s\n", catalog_count(v->n, "slide", number),
                              sm_human_bytes(v->bytes, bytes));
     return SM_OK;
 }
 
-int catalog_list(const catalog_args *args)
+int catalog_list(catalog_args *args)
 {
     sm_error err = SM_ERROR_INIT;
     sm_catalog *catalog = NULL;
@@ -187,19 +187,21 @@ static sm_status export_outputs(visitor *v, const sm_slide_row *row, sm_error *e
 
 static void say_without(const visitor *v)
 {
-    char number[32], line[200];
+    char number[64], line[200];
 
     if (v->n_without == 0 || (v->args->what == WHAT_SOURCES && v->args->format != EXPORT_SHA256SUM))
         return;
-    (void)snprintf(
-        line, sizeof line, "%s %s", catalog_number(v->n_without, number),
-        v->args->what == WHAT_OUTPUTS
-            ? "slides have no output yet and are left out"
-            : "files have no known SHA-256 and are left out (catalog verify takes them)");
-    catalog_say((void *)(uintptr_t)v->args, line);
+    if (v->args->what == WHAT_OUTPUTS)
+        (void)snprintf(line, sizeof line, "left out: %s without an output",
+                       catalog_count(v->n_without, "slide", number));
+    else
+        (void)snprintf(line, sizeof line,
+                       "left out: %s without a known SHA-256 (catalog verify learns them)",
+                       catalog_count(v->n_without, "file", number));
+    catalog_say(v->args, line);
 }
 
-int catalog_export(const catalog_args *args)
+int catalog_export(catalog_args *args)
 {
     sm_error err = SM_ERROR_INIT;
     sm_catalog *catalog = NULL;

@@ -24,10 +24,10 @@ static void print_count(const char *word, uint64_t n, const char *what)
 
 static void print_scan(const sm_scan_result *r)
 {
-    char slides[32], folders[32], bytes[16];
+    char slides[64], folders[64], bytes[16];
 
-    (void)printf("%s slides (%s) in %s folders\n", catalog_number(r->n_files, slides),
-                 sm_human_bytes(r->bytes, bytes), catalog_number(r->n_folders, folders));
+    (void)printf("%s (%s) in %s\n", catalog_count(r->n_files, "slide", slides),
+                 sm_human_bytes(r->bytes, bytes), catalog_count(r->n_folders, "folder", folders));
     print_count("new", r->n_new, "");
     print_count("changed", r->n_changed, "size or time differ: they are new again");
     print_count("same", r->n_same, "");
@@ -70,7 +70,7 @@ static sm_status print_scan_json(const char *path, uint64_t generation, const sm
     return j.status;
 }
 
-static sm_status scan_into(sm_catalog *catalog, const catalog_args *args, sm_scan_result *result,
+static sm_status scan_into(sm_catalog *catalog, catalog_args *args, sm_scan_result *result,
                            sm_error *err)
 {
     const char **exclude = NULL;
@@ -82,7 +82,7 @@ static sm_status scan_into(sm_catalog *catalog, const catalog_args *args, sm_sca
                                          .bricks = true,
                                          .exclude = exclude,
                                          .at = catalog_at};
-        st = sm_scan(catalog, &options, catalog_say, (void *)(uintptr_t)args, result, err);
+        st = sm_scan(catalog, &options, catalog_say, args, result, err);
     }
     catalog_at_end();
     catalog_free_words(&exclude);
@@ -95,7 +95,7 @@ static int scan_code(const sm_scan_result *result)
     return result->complete ? 0 : sm_exit_code(SM_ERR_IO);
 }
 
-int catalog_scan(const catalog_args *args)
+int catalog_scan(catalog_args *args)
 {
     const sm_generation_config config = catalog_config(args);
     sm_error err = SM_ERROR_INIT;
@@ -143,7 +143,7 @@ typedef struct created {
     sm_scan_result scan;
 } created;
 
-static sm_status fill(sm_catalog *catalog, const catalog_args *args, created *c, sm_error *err)
+static sm_status fill(sm_catalog *catalog, catalog_args *args, created *c, sm_error *err)
 {
     sm_status st = SM_OK;
 
@@ -173,7 +173,7 @@ static sm_status find_root(const char *path, char **root, sm_error *err)
     return SM_OK;
 }
 
-int catalog_create(const catalog_args *args)
+int catalog_create(catalog_args *args)
 {
     const sm_generation_config config = catalog_config(args);
     sm_error err = SM_ERROR_INIT;

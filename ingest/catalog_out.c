@@ -8,7 +8,7 @@
 #include "common/stop.h"
 #include "ingest/catalog_cli.h"
 
-#define FLUSH_BYTES (256 * 1024)
+#define FLUSH_BYTES ((size_t)256 * 1024)
 
 sm_status catalog_out_open(const char *path, const sm_catalog *catalog, catalog_out *out,
                            sm_error *err)

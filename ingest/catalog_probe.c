@@ -22,7 +22,7 @@
 
 #define BATCH 64
 #define PROBE_MS 60000
-#define ANSWER_MAX (4 * 1024 * 1024)
+#define ANSWER_MAX ((size_t)4 * 1024 * 1024)
 
 extern char **environ;
 

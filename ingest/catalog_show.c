@@ -14,7 +14,7 @@
 #define NAME_COLUMNS 30
 
 typedef struct report {
-    const catalog_args *args;
+    catalog_args *args;
     sm_catalog *catalog;
     sm_catalog_summary sum;
     uint64_t n_live, n_finished; /* journals that are not merged */
@@ -162,7 +162,7 @@ static void print_bar(const report *r)
 static void print_states(const report *r)
 {
     const sm_catalog_summary *s = &r->sum;
-    char number[32], bytes[16];
+    char number[32], missing[64], bytes[16];
 
     (void)printf("\n%s  %-12s %12s %10s%s\n", bold(r), "STATE", "SLIDES", "BYTES", plain(r));
     for (int i = 0; i < SM_SLIDE_STATES; i++) {
@@ -176,8 +176,8 @@ static void print_states(const report *r)
         (void)printf("  %-12s %12s %10s\n", "outputs", catalog_number(s->n_outputs, number),
                      sm_human_bytes(s->output_bytes, bytes));
     if (s->n_missing > 0)
-        (void)printf("  %s slides were not found by the last scan (list --missing)\n",
-                     catalog_number(s->n_missing, number));
+        (void)printf("  %s not found by the last scan (list --missing)\n",
+                     catalog_count(s->n_missing, "slide", missing));
 }
 
 static void print_classes(const report *r)
@@ -224,7 +224,7 @@ static void print_bricks(const report *r)
         print_rate(b->read_bytes, b->read_ns);
         (void)putchar('\n');
         if (b->n_missing > 0)
-            (void)printf("    %s of them were not found by the last scan\n",
+            (void)printf("    %s of them not found by the last scan\n",
                          catalog_number(b->n_missing, n));
     }
 }
@@ -384,7 +384,7 @@ static sm_status print_json(const report *r, sm_error *err)
     return j.status;
 }
 
-int catalog_status(const catalog_args *args)
+int catalog_status(catalog_args *args)
 {
     sm_error err = SM_ERROR_INIT;
     report r = {.args = args, .colours = catalog_colours()};

@@ -20,13 +20,12 @@ extern char **environ;
 /* ---- retry ---- */
 
 /* Journals first: what they still tell is older than this. */
-static sm_status merge_and_retry(sm_catalog *catalog, const catalog_args *args,
+static sm_status merge_and_retry(sm_catalog *catalog, catalog_args *args,
                                  const sm_slide_filter *filter, sm_merge_state **merged,
                                  uint64_t *n, bool *changed, sm_error *err)
 {
     sm_merge_result result;
-    sm_status st =
-        sm_merge_fold(catalog, NULL, 0, catalog_say, (void *)(uintptr_t)args, &result, merged, err);
+    sm_status st = sm_merge_fold(catalog, NULL, 0, catalog_say, args, &result, merged, err);
 
     if (st == SM_OK)
         st = sm_catalog_retry(catalog, filter, n, err);
@@ -34,7 +33,7 @@ static sm_status merge_and_retry(sm_catalog *catalog, const catalog_args *args,
     return st;
 }
 
-static sm_status retry_filter(const catalog_args *args, sm_slide_filter *filter, sm_buf *glob,
+static sm_status retry_filter(catalog_args *args, sm_slide_filter *filter, sm_buf *glob,
                               sm_error *err)
 {
     *filter = (sm_slide_filter){.error_class = args->class_name, .glob = args->glob};
@@ -51,7 +50,7 @@ static sm_status retry_filter(const catalog_args *args, sm_slide_filter *filter,
     return st;
 }
 
-int catalog_retry(const catalog_args *args)
+int catalog_retry(catalog_args *args)
 {
     const sm_generation_config config = catalog_config(args);
     sm_error err = SM_ERROR_INIT;
@@ -61,7 +60,7 @@ int catalog_retry(const catalog_args *args)
     sm_buf glob = {0};
     uint64_t n = 0;
     bool changed = false;
-    char number[32];
+    char number[64];
     sm_status st = retry_filter(args, &filter, &glob, &err);
 
     if (st == SM_OK)
@@ -76,7 +75,7 @@ int catalog_retry(const catalog_args *args)
     sm_merge_state_free(&merged);
     sm_buf_free(&glob);
     if (st == SM_OK) {
-        (void)printf("%s slides will be tried again\n", catalog_number(n, number));
+        (void)printf("%s will be tried again\n", catalog_count(n, "slide", number));
         st = catalog_flush(&err);
     }
     return st == SM_OK ? 0 : catalog_fail(args, &err);
@@ -95,9 +94,9 @@ static void print_count(const char *word, uint64_t n, const char *what)
 
 static void print_merge(const char *path, const sm_merge_result *r)
 {
-    char journals[32];
+    char journals[64];
 
-    (void)printf("%s journals\n", catalog_number(r->n_journals, journals));
+    (void)printf("%s\n", catalog_count(r->n_journals, "journal", journals));
     print_count("live", r->n_live, "are still written; merge again when their runs ended");
     print_count("events", r->n_new_events, "were new");
     print_count("known", r->n_events - r->n_new_events, "events were in the catalog already");
@@ -111,15 +110,15 @@ static void print_merge(const char *path, const sm_merge_result *r)
         (void)printf("%s: nothing new\n", catalog_clean(path));
 }
 
-static sm_status merge(const catalog_args *args, sm_merge_result *result, sm_error *err)
+static sm_status merge(catalog_args *args, sm_merge_result *result, sm_error *err)
 {
     const sm_generation_config config = catalog_config(args);
 
     return sm_merge(args->operands[0], &config, args->operands + 1, args->n_operands - 1,
-                    catalog_say, (void *)(uintptr_t)args, result, err);
+                    catalog_say, args, result, err);
 }
 
-int catalog_merge(const catalog_args *args)
+int catalog_merge(catalog_args *args)
 {
     sm_error err = SM_ERROR_INIT;
     sm_merge_result result;
@@ -138,19 +137,31 @@ int catalog_merge(const catalog_args *args)
 
 #define WORDS_MAX 64
 
-/* The launcher's words, split at blanks, then ours. */
+/* The launcher's words, split at blanks, then ours; all in one text, each with its NUL. */
 typedef struct command {
-    char launcher[1024], program[PATH_MAX];
-    char *argv[WORDS_MAX + 8];
+    char program[PATH_MAX];
+    sm_buf text;
+    char *argv[WORDS_MAX + 1];
     size_t n;
 } command;
 
-static sm_status add_word(command *c, const char *word, sm_error *err)
+static sm_status add_word(command *c, const char *word, size_t len, sm_error *err)
 {
-    if (c->n >= WORDS_MAX)
+    if (c->n++ == WORDS_MAX)
         return sm_fail(err, SM_ERR_ARG, "--mpi: too many words");
-    c->argv[c->n++] = (char *)(uintptr_t)word;
-    return SM_OK;
+    const sm_status st = sm_buf_append(&c->text, word, len, err);
+    return st == SM_OK ? sm_buf_append(&c->text, "", 1, err) : st;
+}
+
+/* Once the text does not move any more. */
+static void set_argv(command *c)
+{
+    char *at = (char *)c->text.data;
+
+    for (size_t i = 0; i < c->n; i++) {
+        c->argv[i] = at;
+        at += strlen(at) + 1;
+    }
 }
 
 static sm_status find_ingest(command *c, sm_error *err)
@@ -171,7 +182,7 @@ static sm_status find_ingest(command *c, sm_error *err)
     return SM_OK;
 }
 
-static sm_status make_command(const catalog_args *args, command *c, sm_error *err)
+static sm_status make_command(catalog_args *args, command *c, sm_error *err)
 {
     const char *mpi = args->mpi != NULL ? args->mpi : "";
     const char *const ours[] = {c->program, "--catalog", args->operands[0],
@@ -179,19 +190,15 @@ static sm_status make_command(const catalog_args *args, command *c, sm_error *er
                                 "--recheck"};
     sm_status st = find_ingest(c, err);
 
-    if (st == SM_OK && strlen(mpi) >= sizeof c->launcher)
-        st = sm_fail(err, SM_ERR_ARG, "--mpi: longer than %zu bytes", sizeof c->launcher - 1);
-    if (st == SM_OK)
-        (void)snprintf(c->launcher, sizeof c->launcher, "%s", mpi);
-    for (char *at = c->launcher + strspn(c->launcher, " "); st == SM_OK && *at != '\0';) {
+    for (const char *at = mpi + strspn(mpi, " "); st == SM_OK && *at != '\0';) {
         const size_t len = strcspn(at, " ");
-        char *const next = at + len + strspn(at + len, " ");
-        st = add_word(c, at, err);
-        at[len] = '\0';
-        at = next;
+        st = add_word(c, at, len, err);
+        at += len + strspn(at + len, " ");
     }
     for (size_t i = 0; st == SM_OK && i < SM_COUNT(ours); i++)
-        st = add_word(c, ours[i], err);
+        st = add_word(c, ours[i], strlen(ours[i]), err);
+    if (st == SM_OK)
+        set_argv(c);
     return st;
 }
 
@@ -237,7 +244,7 @@ static sm_status start(command *c, pid_t *pid, sm_error *err)
     return rc == 0 ? SM_OK : sm_fail_errno(err, SM_ERR_ARG, rc, "%s", c->argv[0]);
 }
 
-int catalog_verify(const catalog_args *args)
+int catalog_verify(catalog_args *args)
 {
     command c = {.n = 0};
     sm_error err = SM_ERROR_INIT;
@@ -249,6 +256,7 @@ int catalog_verify(const catalog_args *args)
         (void)fflush(stdout);
         st = start(&c, &pid, &err);
     }
+    sm_buf_free(&c.text);
     if (st != SM_OK)
         return catalog_fail(args, &err);
     const int code = wait_for(pid);

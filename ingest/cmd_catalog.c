@@ -303,7 +303,7 @@ static const sm_command SUBS[] = {
 };
 
 /* In the order of SUBS. */
-static int (*const DO[])(const catalog_args *) = {
+static int (*const DO[])(catalog_args *) = {
     catalog_create, catalog_scan,  catalog_import, catalog_export, catalog_status,
     catalog_list,   catalog_retry, catalog_merge,  catalog_verify, catalog_fsck,
 };

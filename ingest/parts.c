@@ -13,7 +13,7 @@
 #include "common/path.h"
 
 /* A VMS or VMU file is a page of text; more parts than this are no slide. */
-#define INDEX_BYTES_MAX (1024 * 1024)
+#define INDEX_BYTES_MAX ((size_t)1024 * 1024)
 #define PARTS_MAX 65536
 
 /* The first that fits counts, so longer endings come first. */
@@ -156,7 +156,7 @@ static sm_status read_index(int root_fd, const char *path, sm_buf *text, sm_erro
     sm_status st = sm_path_open_beneath(root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, &fd, err);
 
     while (st == SM_OK) {
-        st = sm_buf_reserve(text, text->len + 64 * 1024, err);
+        st = sm_buf_reserve(text, text->len + (size_t)64 * 1024, err);
         if (st != SM_OK)
             break;
         const ssize_t got = read(fd, text->data + text->len, text->cap - text->len);

@@ -86,6 +86,18 @@ static void at_hash(void *arg, uint64_t bytes)
 
 /* ---- the files ---- */
 
+/* The root or the folder of the outputs. Both were there when the run began, so what is not there
+ * now is a mount that went away: storage, however wrong its name may look. */
+static sm_status open_root(task *t, const char *root, int *fd, sm_error *err)
+{
+    const sm_status st = sm_path_open_root(root, fd, err);
+    if (st == SM_OK || (err->sys_errno != ENOENT && err->sys_errno != ENOTDIR))
+        return st;
+    sm_error_prefix(err, "the mount seems to be gone");
+    err->status = SM_ERR_IO;
+    return classed(t, SM_OUTCOME_RETRY, SM_CLASS_IO, SM_ERR_IO);
+}
+
 static sm_status open_once(const task *t, const sm_job_part *part, const char *full,
                            sm_source **source, struct stat *seen, int *fd, sm_error *err)
 {
@@ -270,7 +282,7 @@ static sm_status hash_parts(task *t, sm_error *err)
 static sm_status do_hash(task *t, sm_error *err)
 {
     task_at(t, "open", 0, 0);
-    sm_status st = sm_path_open_root(t->job->root, &t->root_fd, err);
+    sm_status st = open_root(t, t->job->root, &t->root_fd, err);
     if (st == SM_OK)
         st = hash_main(t, err);
     if (st == SM_OK)
@@ -285,7 +297,7 @@ static sm_status do_check_output(task *t, sm_error *err)
 {
     const sm_job_part *file = &t->job->main;
     sm_status st = do_hash(t, err);
-    const bool missing = st == SM_ERR_IO && err->sys_errno == ENOENT;
+    const bool missing = st == SM_ERR_IO && err->sys_errno == ENOENT && t->error_class == NULL;
     if (missing)
         sm_error_prefix(err, "output not there (if its brick is down, check again later)");
     if (missing || st == SM_ERR_CORRUPT)
@@ -369,7 +381,7 @@ static sm_status check_existing(task *t, bool *replace, sm_error *err)
 
 static sm_status prepare_output(task *t, bool *replace, sm_error *err)
 {
-    sm_status st = sm_path_open_root(t->job->out_root, &t->out_fd, err);
+    sm_status st = open_root(t, t->job->out_root, &t->out_fd, err);
     if (st == SM_OK)
         st = sm_path_make_parents(t->out_fd, t->job->out_path, err);
     return st == SM_OK ? check_existing(t, replace, err) : st;
@@ -558,7 +570,7 @@ static sm_status do_convert(task *t, sm_error *err)
 {
     bool replace = false;
     task_at(t, "open", 0, 0);
-    sm_status st = sm_path_open_root(t->job->root, &t->root_fd, err);
+    sm_status st = open_root(t, t->job->root, &t->root_fd, err);
     if (st == SM_OK)
         st = prepare_output(t, &replace, err);
     if (st == SM_OK)

@@ -41,7 +41,7 @@ typedef struct sm_run_message {
 
 typedef struct sm_run_entry {
     int64_t slide; /* its id */
-    uint32_t attempts;
+    uint64_t since_generation;
     bool full_name; /* of its output (ingest/out_path.h) */
 } sm_run_entry;
 

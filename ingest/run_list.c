@@ -83,7 +83,7 @@ static sm_status load_slides(sm_catalog *catalog, const sm_run_config *config,
         if (st != SM_OK || !more)
             break;
         const sm_run_entry entry = {.slide = row.id,
-                                    .attempts = row.attempts,
+                                    .since_generation = row.since_generation,
                                     .full_name =
                                         names != NULL && sm_out_names_full(names, row.path)};
         st = add(list, entry, bytes_of(&row), row.brick, err);
@@ -174,9 +174,9 @@ typedef struct resume {
     const sm_journal_head *head;
     const sm_run_log *log;
     sm_run_list *list;
-    uint8_t *over;      /* of each slide: 0, or 1 + sm_outcome_kind */
-    uint32_t *begun;    /* of each slide: the attempt that the journal at hand began last */
-    bool ours, earlier; /* the journal at hand: of this catalog; of a run of an older generation */
+    uint8_t *over;       /* of each slide: 0, or 1 + sm_outcome_kind */
+    bool ours;           /* the journal at hand is of this catalog */
+    uint64_t generation; /* that its run read */
 } resume;
 
 static bool is_final(sm_outcome_kind outcome)
@@ -198,24 +198,18 @@ static const sm_run_entry *find(const resume *r, int64_t slide)
     return list->n > 0 ? bsearch(&key, list->entries, list->n, sizeof key, by_id) : NULL;
 }
 
-static void take_begin(resume *r, const sm_journal_event *event)
-{
-    const sm_run_entry *at = find(r, event->slide);
-    if (at != NULL)
-        r->begun[at - r->list->entries] = event->attempt;
-}
-
-/* A journal that was never closed stays where it is for a while after a merge. What was folded in,
- * though the slide is to be done (again), was taken back since (catalog retry, a changed file): it
- * does not count. The catalog counts an attempt when it folds it in. */
+/* A journal that was never closed stays where it is for a while after a merge. A result that was
+ * taken back since it was made (catalog retry, a changed file) does not count, as in a merge; what
+ * was hashed or checked counts only for the generation it was asked of: a recheck asks anew. */
 static void take_end(resume *r, const sm_outcome *outcome)
 {
     const sm_run_entry *at = find(r, outcome->slide);
     if (at == NULL || outcome->kind != r->config->kind || !is_final(outcome->outcome))
         return;
-    const size_t i = (size_t)(at - r->list->entries);
-    if (!r->earlier || at->attempts < r->begun[i])
-        r->over[i] = (uint8_t)(1 + (int)outcome->outcome);
+    const uint64_t since =
+        outcome->kind == SM_ATTEMPT_CONVERT ? at->since_generation : r->head->generation;
+    if (r->generation >= since)
+        r->over[at - r->list->entries] = (uint8_t)(1 + (int)outcome->outcome);
 }
 
 static sm_status check_target(const resume *r, const sm_journal_head *theirs, sm_error *err)
@@ -239,12 +233,10 @@ static sm_status take_event(resume *r, const sm_journal_event *event, sm_error *
 {
     if (event->kind == SM_JOURNAL_HEAD) {
         r->ours = strcmp(event->head.catalog, r->head->catalog) == 0;
-        r->earlier = event->head.generation < r->head->generation;
+        r->generation = event->head.generation;
         return check_target(r, &event->head, err);
     }
-    if (r->ours && event->kind == SM_JOURNAL_BEGIN)
-        take_begin(r, event);
-    else if (r->ours && event->kind == SM_JOURNAL_END)
+    if (r->ours && event->kind == SM_JOURNAL_END)
         take_end(r, &event->outcome);
     return SM_OK;
 }
@@ -374,8 +366,7 @@ sm_status sm_run_list_resume(const sm_run_config *config, const sm_journal_head 
     size_t n = 0;
     sm_status st = SM_OK;
     r.over = sm_calloc((size_t)list->n + 1, sizeof *r.over);
-    r.begun = sm_calloc((size_t)list->n + 1, sizeof *r.begun);
-    if (r.over == NULL || r.begun == NULL)
+    if (r.over == NULL)
         st = sm_fail(err, SM_ERR_NOMEM, "no memory for a list of %u slides", list->n);
     if (st == SM_OK)
         st = list_dead(&r, &files, &n, err);
@@ -389,6 +380,5 @@ sm_status sm_run_list_resume(const sm_run_config *config, const sm_journal_head 
     }
     sm_journal_files_free(&files, n);
     free(r.over);
-    free(r.begun);
     return st;
 }

@@ -213,11 +213,11 @@ static sm_status keep_fresh(scan *s, sm_walk_item *item, sm_error *err)
 {
     if (s->n_fresh == s->fresh_cap) {
         const size_t cap = s->fresh_cap != 0 ? 2 * s->fresh_cap : 1024;
-        sm_walk_item **fresh = sm_malloc_array(cap, sizeof *fresh);
+        sm_walk_item **fresh = sm_malloc_array(cap, sizeof(sm_walk_item *));
         if (fresh == NULL)
             return sm_fail(err, SM_ERR_NOMEM, "out of memory for the list of slides");
         if (s->n_fresh > 0)
-            memcpy(fresh, s->fresh, s->n_fresh * sizeof *fresh);
+            memcpy(fresh, s->fresh, s->n_fresh * sizeof(sm_walk_item *));
         free(s->fresh);
         s->fresh = fresh;
         s->fresh_cap = cap;

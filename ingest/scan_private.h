@@ -34,7 +34,6 @@ typedef struct scan {
     int root_fd;
     sm_pattern *pattern; /* NULL: none */
     scan_set seen;       /* ids of slides that were found */
-    scan_set outputs;    /* hashes of outputs' paths, when they lie among the slides */
     sm_buf heard;        /* scan_brick of those that gave a file */
     scan_paths unlisted; /* folders that could not be listed */
     scan_paths to_probe;

@@ -430,7 +430,7 @@ static bool out_of_memory(const sm_worker *w, int signo)
     const uint64_t may = w->config.memory_bytes, had = w->main.peak_rss_bytes;
     if (signo == SIGKILL)
         return may == 0 || had >= may / 2;
-    return (signo == SIGABRT || signo == SIGTRAP) && may > 0 && had >= may;
+    return (signo == SIGABRT || signo == SIGTRAP) && may > 0 && had >= may / 2;
 }
 
 static void set_failure(sm_outcome *o, sm_outcome_kind kind, const char *error_class,

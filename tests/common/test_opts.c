@@ -209,6 +209,92 @@ static void wrong_lines_are_refused_with_the_reason(void **state)
     }
 }
 
+/* ---- one-letter names and sub-commands ---- */
+
+typedef struct sub_config {
+    const char *output;
+    bool all;
+} sub_config;
+
+static const sm_opt SUB_OPTIONS[] = {
+    {"output", SM_OPT_STR, offsetof(sub_config, output), 0, 0, NULL, "FILE", "where to"},
+    {"all", SM_OPT_FLAG, offsetof(sub_config, all), 0, 0, NULL, NULL, "everything"},
+};
+static const char *const SUB_OPERANDS[] = {"FILE"};
+static const sm_command SUBS[] = {
+    {.name = "books open",
+     .summary = "open the books",
+     .synopsis = "[options] FILE",
+     .description = "Opens.",
+     .opts = SUB_OPTIONS,
+     .n_opts = SM_COUNT(SUB_OPTIONS),
+     .min_operands = 1,
+     .max_operands = 1,
+     .operand_names = SUB_OPERANDS,
+     .aliases = "o=output a=all"},
+    {.name = "books close", .summary = "close the books", .synopsis = "", .description = "Closes."},
+};
+static const char *const BOOKS_OPERANDS[] = {"COMMAND"};
+static const sm_command BOOKS = {
+    .name = "books",
+    .summary = "keep books",
+    .synopsis = "COMMAND",
+    .description = "Keeps books.",
+    .min_operands = 1,
+    .operand_names = BOOKS_OPERANDS,
+    .subs = SUBS,
+    .n_subs = SM_COUNT(SUBS),
+};
+
+static void one_letter_names_stand_for_options(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[4];
+        const char *output, *message; /* message NULL: it is fine */
+        bool all;
+    } cases[] = {
+        {{"-o", "x", "in"}, "x", NULL, false},
+        {{"-a", "in", "-o", "-"}, "-", NULL, true},
+        {{"--output=y", "in", "-a"}, "y", NULL, true},
+        {{"in", "-o"}, NULL, "--output: FILE is missing", false},
+        {{"in", "-o", "--all"}, NULL, "--output: FILE is missing before --all", false},
+        {{"in", "-x"}, NULL, "-x: no such option", false},
+        {{"in", "-ox"}, NULL, "-ox: no such option", false},
+        {{"in", "-o", ""}, NULL, "--output: the value is empty", false},
+    };
+    for (size_t i = 0; i < SM_COUNT(cases); i++) {
+        char *argv[6] = {(char[]){"open"}};
+        sub_config sub = {0};
+        const char *operands[1] = {NULL};
+        unsigned n_operands = 0;
+        sm_opts_action action = SM_OPTS_RUN;
+        sm_error err = SM_ERROR_INIT;
+        int argc = 1;
+        for (; argc <= 4 && cases[i].words[argc - 1] != NULL; argc++)
+            argv[argc] = (char *)(uintptr_t)cases[i].words[argc - 1];
+        const sm_status st =
+            sm_opts_parse(&SUBS[0], argc, argv, &sub, operands, &n_operands, &action, &err);
+        if ((st == SM_OK) != (cases[i].message == NULL) ||
+            (st != SM_OK && strcmp(err.message, cases[i].message) != 0))
+            fail_msg("case %zu: '%s'", i, err.message);
+        if (st == SM_OK && (strcmp(sub.output, cases[i].output) != 0 || sub.all != cases[i].all))
+            fail_msg("case %zu: output '%s'", i, sub.output);
+    }
+}
+
+static void sub_commands_are_found_by_their_last_word(void **state)
+{
+    (void)state;
+    char *open_argv[] = {(char[]){"books"}, (char[]){"open"}, (char[]){"--nonsense"}, NULL};
+    char *close_argv[] = {(char[]){"books"}, (char[]){"close"}, NULL};
+    int code = -1;
+
+    assert_ptr_equal(sm_opts_choose(&BOOKS, 3, open_argv, NULL, &code), &SUBS[0]);
+    assert_ptr_equal(sm_opts_choose(&BOOKS, 2, close_argv, NULL, &code), &SUBS[1]);
+    assert_int_equal(code, -1);
+}
+
 static void help_and_version_need_no_operands(void **state)
 {
     (void)state;
@@ -329,6 +415,25 @@ static void bold_help_differs_only_by_escapes(void **state)
     free(bold);
 }
 
+static void help_and_man_page_have_sub_commands_and_letters(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    assert_non_null(out);
+    sm_opts_write_help(&BOOKS, out, false);
+    sm_opts_write_help(&SUBS[0], out, false);
+    sm_opts_write_man(&BOOKS, out);
+    assert_int_equal(fclose(out), 0);
+    assert_non_null(strstr(text, "\nCommands:\n  open      open the books\n"));
+    assert_non_null(strstr(text, "\n  -o, --output FILE       where to\n"));
+    assert_non_null(strstr(text, "\n.SH COMMANDS\n.SS \"open\"\n"));
+    assert_non_null(strstr(text, "\n.TP\n\\fB\\-a\\fR, \\fB\\-\\-all\\fR\neverything\n"));
+    free(text);
+}
+
 static void man_page_escapes_what_roff_would_eat(void **state)
 {
     (void)state;
@@ -392,10 +497,13 @@ int main(void)
         cmocka_unit_test(dashes_end_options_and_a_dash_is_an_operand),
         cmocka_unit_test(sizes_are_powers_of_1024),
         cmocka_unit_test(wrong_lines_are_refused_with_the_reason),
+        cmocka_unit_test(one_letter_names_stand_for_options),
+        cmocka_unit_test(sub_commands_are_found_by_their_last_word),
         cmocka_unit_test(help_and_version_need_no_operands),
         cmocka_unit_test(a_wrong_default_is_our_own_bug),
         cmocka_unit_test(help_reads_as_expected),
         cmocka_unit_test(bold_help_differs_only_by_escapes),
+        cmocka_unit_test(help_and_man_page_have_sub_commands_and_letters),
         cmocka_unit_test(man_page_escapes_what_roff_would_eat),
         cmocka_unit_test(start_turns_a_wrong_line_into_exit_2),
         cmocka_unit_test(help_to_a_full_disk_is_a_storage_error),

@@ -147,6 +147,8 @@ class Case(harness.Case):
 
     def start(self, *options, ranks=0, env=None):
         launcher = self.mpirun(ranks) if ranks else []
+        if ranks:  # MPI's libraries leak; our own leaks are found with one rank
+            env = dict(env or {}, ASAN_OPTIONS="detect_leaks=0")
         program = os.path.join(harness.BIN, "slidemill-ingest")
         log = self.path(f"log{len(os.listdir(self.dir))}")
         running = Running([*launcher, program, *self.arguments(*options)], env, log)
@@ -264,6 +266,41 @@ class Failures(Case):
         r = self.ingest("--slide-timeout", 3 * harness.SLOWER, "--stall", 1, code=1,
                         env={HOOK: "hang@a/s2.svs"})
         self.assertRegex(r.err, r"level=warn rank=0 event=stalled slide=a/s2.svs stage=\w+ ")
+
+    def test_a_worker_that_cannot_be_killed_is_set_aside(self):
+        group = f"/sys/fs/cgroup/freezer/slidemill-test-{os.getpid()}"
+        try:
+            os.mkdir(group)
+        except OSError:
+            self.skipTest("no freezer to make a process unkillable with")
+
+        def write(file, text):
+            with open(os.path.join(group, file), "w", encoding="utf-8") as f:
+                f.write(text)
+
+        def read(file):
+            with open(os.path.join(group, file), encoding="utf-8") as f:
+                return f.read()
+
+        def thaw():
+            write("freezer.state", "THAWED")
+            wait_for("an empty group", lambda: not read("cgroup.procs"))
+            os.rmdir(group)
+        self.create()
+        running = self.start("--slide-timeout", 4, env={HOOK: "hang@a/s4.svs"})
+        self.addCleanup(thaw)
+        self.addCleanup(running.stop)
+        wait_for("it to begin", lambda: '"path":"a/s4.svs"' in self.journals() and
+                 running.workers())
+        write("cgroup.procs", str(running.workers()[0]))
+        write("freezer.state", "FROZEN")
+        wait_for("the others", lambda: running.text().count("event=done") == N - 1, 60)
+        self.assertIn("level=warn rank=0 event=stuck slide=a/s4.svs stage=", running.text())
+        self.assertIsNone(running.process.poll())
+        write("freezer.state", "THAWED")
+        r = running.end()
+        self.assertEqual(r.code, 1, r)
+        self.assertIn("event=failed slide=a/s4.svs class=timeout", r.err)
 
     def test_wrong_bytes_are_quarantined_and_nothing_is_published(self):
         self.create("--no-scan")
