@@ -28,6 +28,7 @@ typedef struct sm_job {
     sm_job_part *parts;
     size_t n_parts;
     char *out_root, *out_path; /* CONVERT: folder, and path relative to it */
+    uint64_t out_fs;           /* statfs type of out_root when the run began; 0: not checked */
     bool replace;              /* the output there is ours and recorded: it may be replaced */
 } sm_job;
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -379,9 +380,28 @@ static sm_status check_existing(task *t, bool *replace, sm_error *err)
     return st;
 }
 
+/* An empty mount point is a folder too: without this, outputs would go to the disk beneath it. */
+static sm_status check_file_system(task *t, sm_error *err)
+{
+    struct statfs fs;
+    if (t->job->out_fs == 0)
+        return SM_OK;
+    if (fstatfs(t->out_fd, &fs) != 0)
+        return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot ask its file system",
+                             t->job->out_root);
+    if ((uint64_t)fs.f_type == t->job->out_fs)
+        return SM_OK;
+    sm_fail(err, SM_ERR_IO,
+            "the mount seems to be gone: %s: lies on another file system than when the run began",
+            t->job->out_root);
+    return classed(t, SM_OUTCOME_RETRY, SM_CLASS_IO, SM_ERR_IO);
+}
+
 static sm_status prepare_output(task *t, bool *replace, sm_error *err)
 {
     sm_status st = open_root(t, t->job->out_root, &t->out_fd, err);
+    if (st == SM_OK)
+        st = check_file_system(t, err);
     if (st == SM_OK)
         st = sm_path_make_parents(t->out_fd, t->job->out_path, err);
     return st == SM_OK ? check_existing(t, replace, err) : st;

@@ -80,6 +80,8 @@ SM_NODISCARD sm_status sm_master_open(const sm_run_config *config, sm_ranks *ran
 uint32_t sm_master_n(const sm_master *master);
 /** The sums so far. */
 const sm_run_result *sm_master_result(const sm_master *master);
+/** CONVERT: what statfs says of the folder of the outputs. */
+uint64_t sm_master_out_fs(const sm_master *master);
 sm_lock *sm_master_lock(sm_master *master);
 SM_NODISCARD sm_status sm_master_handle(sm_master *master, uint32_t from,
                                         const sm_run_message *message, sm_error *err);

@@ -79,6 +79,7 @@ static sm_status add_output(sm_catalog *catalog, const sm_run_job_config *config
                             sm_error *err)
 {
     sm_buf path = {0};
+    job->out_fs = config->out_fs;
     sm_status st = sm_out_path(job->main.path, config->full_name, config->suffix, &path, err);
     if (st == SM_OK)
         st = copy((const char *)path.data, &job->out_path, err);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,7 +40,8 @@ struct sm_master {
     uint64_t began_ns, progress_ns, over_bytes;
     sm_run_result result;
     sm_progress *bar;
-    bool stopped, ended;
+    uint64_t out_fs; /* as in sm_job */
+    bool target_known, stopped, ended;
 };
 
 /* ---- opening ---- */
@@ -121,13 +123,22 @@ static sm_status resolve_out(const sm_catalog *catalog, const char *out, char *d
 
 /* Made when just the last component is missing, so that a mount that is not there is not mistaken
  * for an empty folder. */
-static sm_status make_out(const char *dir, sm_error *err)
+/* The first run makes the folder. Later on it is there, or its file system is not mounted here: to
+ * make it would be to write to this node's own disk. */
+static sm_status make_out(sm_master *m, const char *dir, sm_error *err)
 {
+    struct statfs fs;
+    if (m->target_known && access(dir, F_OK) != 0)
+        return sm_fail_errno(err, SM_ERR_IO, errno,
+                             "%s: the folder of the outputs is gone; is it mounted here", dir);
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         return sm_fail_errno(err, errno == EACCES || errno == EROFS ? SM_ERR_ARG : SM_ERR_IO, errno,
                              "%s: cannot make the folder of the outputs", dir);
     if (access(dir, W_OK | X_OK) != 0)
         return sm_fail_errno(err, SM_ERR_ARG, errno, "%s: cannot write there", dir);
+    if (statfs(dir, &fs) != 0)
+        return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot ask its file system", dir);
+    m->out_fs = (uint64_t)fs.f_type;
     return SM_OK;
 }
 
@@ -225,6 +236,8 @@ static sm_status load(sm_master *m, sm_journal_head *head, sm_error *err)
         st = check_shard(catalog, m->config, err);
     if (st == SM_OK)
         st = fill_head(catalog, m->config, head, err);
+    sm_target target;
+    m->target_known = st == SM_OK && sm_catalog_target(catalog, &target);
     if (st == SM_OK)
         st = sm_run_list_load(catalog, m->config, &m->list, err);
     if (st == SM_OK)
@@ -265,7 +278,7 @@ sm_status sm_master_open(const sm_run_config *config, sm_ranks *ranks, const sm_
     m->ranks = ranks;
     sm_status st = load(m, head, err);
     if (st == SM_OK && config->kind == SM_ATTEMPT_CONVERT)
-        st = make_out(head->target_dir, err);
+        st = make_out(m, head->target_dir, err);
     if (st == SM_OK)
         st = make_schedule(m, err);
     m->began_ns = m->progress_ns = sm_now_ns();
@@ -288,6 +301,11 @@ uint32_t sm_master_n(const sm_master *m)
 const sm_run_result *sm_master_result(const sm_master *m)
 {
     return &m->result;
+}
+
+uint64_t sm_master_out_fs(const sm_master *m)
+{
+    return m->out_fs;
 }
 
 sm_lock *sm_master_lock(sm_master *m)

@@ -7,6 +7,8 @@
 
 #include "common/buf.h"
 
+enum { HOLDING_ERRORS = 2 };
+
 typedef enum item_state {
     ITEM_WAITING, /* in its brick's heap */
     ITEM_BACKOFF, /* in the heap of the late */
@@ -18,6 +20,10 @@ typedef enum item_state {
 typedef struct brick {
     uint32_t *heap; /* of item numbers, longest on top; room for all items of the brick */
     uint32_t n, streams;
+    uint32_t errors;    /* storage errors since it last gave a slide's bytes */
+    uint64_t failed_ns; /* the first of them */
+    uint64_t held_ns;   /* until then nothing is asked of it */
+    bool given_up;      /* that was retry_for ago: its slides are not waited for any more */
 } brick;
 
 struct sm_schedule {
@@ -202,23 +208,53 @@ static void wake_late(sm_schedule *s, uint64_t now_ns)
         put_waiting(s, heap_pop(s, earlier, s->late, &s->n_late));
 }
 
-static bool brick_is_free(const sm_schedule *s, const brick *b)
+/* The last one may stand for slides whose brick is not known. */
+static bool is_no_brick(const sm_schedule *s, const brick *b)
+{
+    return s->config.last_unlimited && b == &s->bricks[s->config.n_bricks - 1];
+}
+
+/* A brick that is gone answers at once, so it would always be the least busy one and be asked for
+ * slide after slide. From the second error in a row it is asked for one at a time, after a pause.
+ */
+static bool is_held(const sm_schedule *s, const brick *b)
+{
+    return b->errors >= HOLDING_ERRORS && !b->given_up && !s->config.brick_blind &&
+           !is_no_brick(s, b);
+}
+
+static bool brick_is_free(const sm_schedule *s, const brick *b, uint64_t now_ns)
 {
     const sm_schedule_config *c = &s->config;
-    const bool unlimited = c->brick_blind || c->streams_per_brick == 0 ||
-                           (c->last_unlimited && b == &s->bricks[c->n_bricks - 1]);
-    return b->n > 0 && (unlimited || b->streams < c->streams_per_brick);
+    const bool unlimited = c->brick_blind || c->streams_per_brick == 0 || is_no_brick(s, b);
+    if (b->n == 0)
+        return false;
+    if (is_held(s, b))
+        return b->streams == 0 && now_ns >= b->held_ns;
+    return unlimited || b->streams < c->streams_per_brick;
+}
+
+/* When a brick that is held, has slides and gives none now, may be asked again. */
+static uint64_t first_release(const sm_schedule *s)
+{
+    uint64_t first = UINT64_MAX;
+    for (uint32_t i = 0; i < s->config.n_bricks; i++) {
+        const brick *b = &s->bricks[i];
+        if (b->n > 0 && b->streams == 0 && is_held(s, b) && b->held_ns < first)
+            first = b->held_ns;
+    }
+    return first;
 }
 
 /* The least busy brick, of equally busy ones that with the longest slide. But a slide that alone is
  * more than a fair share of what is left would be what everybody waits for at the end: it goes
  * first wherever it is. */
-static brick *choose_brick(const sm_schedule *s)
+static brick *choose_brick(const sm_schedule *s, uint64_t now_ns)
 {
     brick *longest = NULL, *idlest = NULL;
     for (uint32_t i = 0; i < s->config.n_bricks; i++) {
         brick *b = &s->bricks[i];
-        if (!brick_is_free(s, b))
+        if (!brick_is_free(s, b, now_ns))
             continue;
         const bool is_longer = longest == NULL || longer(s, b->heap[0], longest->heap[0]);
         if (is_longer)
@@ -240,9 +276,10 @@ sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *i
     if (s->stopped)
         return s->n_out > 0 ? SM_SCHEDULE_WAIT : SM_SCHEDULE_END;
     wake_late(s, now_ns);
-    brick *b = choose_brick(s);
+    brick *b = choose_brick(s, now_ns);
     if (b == NULL) {
-        if (s->n_late > 0)
+        *until_ns = first_release(s);
+        if (s->n_late > 0 && s->due_ns[s->late[0]] < *until_ns)
             *until_ns = s->due_ns[s->late[0]];
         const bool left = s->n_out > 0 || s->n_late > 0 || s->n_waiting > 0;
         return left ? SM_SCHEDULE_WAIT : SM_SCHEDULE_END;
@@ -258,7 +295,7 @@ sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *i
 
 /* ---- taking back ---- */
 
-void sm_schedule_read_done(sm_schedule *s, uint32_t item)
+static void leave_brick(sm_schedule *s, uint32_t item)
 {
     if (item < s->n && s->states[item] == ITEM_READING) {
         s->bricks[s->items[item].brick].streams--;
@@ -266,10 +303,23 @@ void sm_schedule_read_done(sm_schedule *s, uint32_t item)
     }
 }
 
+static void brick_works(brick *b)
+{
+    b->errors = 0;
+    b->given_up = false;
+}
+
+void sm_schedule_read_done(sm_schedule *s, uint32_t item)
+{
+    if (item < s->n && s->states[item] == ITEM_READING)
+        brick_works(&s->bricks[s->items[item].brick]);
+    leave_brick(s, item);
+}
+
 /* False if the item is not out: it was told twice. */
 static bool take_back(sm_schedule *s, uint32_t item)
 {
-    sm_schedule_read_done(s, item);
+    leave_brick(s, item);
     if (item >= s->n || s->states[item] != ITEM_WORKED)
         return false;
     s->n_out--;
@@ -278,8 +328,23 @@ static bool take_back(sm_schedule *s, uint32_t item)
 
 void sm_schedule_done(sm_schedule *s, uint32_t item)
 {
-    if (take_back(s, item))
+    if (take_back(s, item)) {
         s->states[item] = ITEM_OVER;
+        brick_works(&s->bricks[s->items[item].brick]);
+    }
+}
+
+/* Pauses stay short, so that the end of an outage is soon noticed. */
+static void hold_brick(sm_schedule *s, brick *b, uint64_t now_ns)
+{
+    const uint64_t most = s->config.retry_most_ns / 8;
+    uint64_t pause = s->config.retry_first_ns;
+    if (b->errors++ == 0)
+        b->failed_ns = now_ns;
+    for (uint32_t i = HOLDING_ERRORS; i < b->errors && pause < most; i++)
+        pause *= 2;
+    b->held_ns = now_ns + (pause < most ? pause : most);
+    b->given_up = b->errors >= HOLDING_ERRORS && now_ns - b->failed_ns >= s->config.retry_for_ns;
 }
 
 static uint64_t next_wait(const sm_schedule *s, uint32_t item)
@@ -293,10 +358,13 @@ bool sm_schedule_retry(sm_schedule *s, uint32_t item, uint64_t now_ns)
 {
     if (!take_back(s, item))
         return false;
+    hold_brick(s, &s->bricks[s->items[item].brick], now_ns);
     if (s->first_ns[item] == 0)
         s->first_ns[item] = now_ns > 0 ? now_ns : 1;
     const uint64_t since = now_ns > s->first_ns[item] ? now_ns - s->first_ns[item] : 0;
-    if (since >= s->config.retry_for_ns) {
+    const brick *b = &s->bricks[s->items[item].brick];
+    if (since >= s->config.retry_for_ns ||
+        (b->given_up && !s->config.brick_blind && !is_no_brick(s, b))) {
         s->states[item] = ITEM_OVER;
         return false;
     }

@@ -46,8 +46,11 @@ sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *i
 void sm_schedule_read_done(sm_schedule *s, uint32_t item);
 /** It is over, for good. */
 void sm_schedule_done(sm_schedule *s, uint32_t item);
-/** A storage error: true: it will be given again after a back-off; false: its time is used up, it
- * is over (the caller records the failure). */
+/** A storage error. From the second in a row on, the item's brick is asked for one slide at a time,
+ *  after a pause that doubles too, until it gives one (read_done, done); once it gave none for
+ * retry_for_ns its slides are not waited for any more. True: it will be given again after a
+ * back-off; false: its time is used up, it is over (the caller records the failure).
+ */
 bool sm_schedule_retry(sm_schedule *s, uint32_t item, uint64_t now_ns);
 /** Its rank handed it back, nothing is wrong with it: it can be given again at once. */
 void sm_schedule_return(sm_schedule *s, uint32_t item);

@@ -171,6 +171,49 @@ static void a_storage_error_is_tried_again_later_and_later(void **state)
     sm_schedule_free(&s);
 }
 
+static void a_brick_that_fails_twice_is_asked_for_one_slide_at_a_time(void **state)
+{
+    (void)state;
+    sm_schedule_config config = PLAIN;
+    config.n_bricks = 2;
+    config.retry_most_ns = 80 * S;
+    const sm_schedule_item items[] = {{10, 0}, {9, 0}, {8, 0}, {7, 0}, {6, 1}, {5, 1}};
+    sm_schedule *s = make(&config, items, SM_COUNT(items));
+    assert_int_equal(give(s, S), 0);
+    assert_int_equal(give(s, S), 4); /* the idler brick */
+    assert_int_equal(give(s, S), 1);
+    assert_true(sm_schedule_retry(s, 0, S));
+    assert_true(sm_schedule_retry(s, 1, S));
+    assert_int_equal(give(s, S), 5); /* brick 1, though brick 0 has no reader */
+    assert_int_equal(waits(s, S), 2 * S);
+    assert_int_equal(give(s, 2 * S), 0); /* the longest, due again by now */
+    assert_int_equal(waits(s, 2 * S), UINT64_MAX);
+    sm_schedule_read_done(s, 0); /* it gave the bytes: the brick is back */
+    assert_int_equal(give(s, 2 * S), 1);
+    assert_int_equal(give(s, 2 * S), 2);
+    assert_int_equal(give(s, 2 * S), 3);
+    sm_schedule_free(&s);
+}
+
+static void slides_of_a_brick_that_stays_away_are_not_waited_for(void **state)
+{
+    (void)state;
+    const sm_schedule_item items[] = {{10, 0}, {9, 0}, {8, 0}};
+    sm_schedule *s = make(&PLAIN, items, SM_COUNT(items));
+    assert_int_equal(give(s, S), 0);
+    assert_int_equal(give(s, S), 1);
+    assert_true(sm_schedule_retry(s, 0, S));
+    assert_true(sm_schedule_retry(s, 1, S));
+    assert_int_equal(give(s, 30 * S), 0);
+    assert_false(sm_schedule_retry(s, 0, 30 * S));
+    assert_int_equal(give(s, 30 * S), 1); /* without a pause */
+    assert_false(sm_schedule_retry(s, 1, 30 * S));
+    assert_int_equal(give(s, 30 * S), 2);
+    assert_false(sm_schedule_retry(s, 2, 30 * S)); /* its own first error */
+    ends(s);
+    sm_schedule_free(&s);
+}
+
 static void no_time_for_retries_means_none(void **state)
 {
     (void)state;
@@ -382,6 +425,8 @@ int main(void)
         cmocka_unit_test(the_least_busy_brick_is_served),
         cmocka_unit_test(a_slide_that_all_would_wait_for_goes_first_wherever_it_is),
         cmocka_unit_test(a_storage_error_is_tried_again_later_and_later),
+        cmocka_unit_test(a_brick_that_fails_twice_is_asked_for_one_slide_at_a_time),
+        cmocka_unit_test(slides_of_a_brick_that_stays_away_are_not_waited_for),
         cmocka_unit_test(no_time_for_retries_means_none),
         cmocka_unit_test(a_returned_slide_is_given_again_at_once),
         cmocka_unit_test(after_a_stop_nothing_is_given),

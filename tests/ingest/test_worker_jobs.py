@@ -302,6 +302,19 @@ class Converting(WorkerCase):
         os.mkdir(out)
         self.assert_ended(self.run_job({**job, "replace": True}), "failed", "exists")
 
+    def test_a_folder_that_is_gone_is_storage_and_tried_again(self):
+        path = self.slide()
+        job = self.job("convert", path)
+        for folder in (self.root, self.out):
+            os.rename(folder, folder + ".away")
+            self.assert_ended(self.run_job(job), "retry", "io", "the mount seems to be gone", folder)
+            os.rename(folder + ".away", folder)
+        self.assert_ended(self.run_job(job), "ok", "")
+        output = self.job("check-output", os.path.join(self.out, job["out_path"]))
+        output["root"], output["main"]["path"] = encoded(self.out), job["out_path"]
+        os.rename(self.out, self.out + ".away")
+        self.assert_ended(self.run_job(output), "retry", "io", "the mount seems to be gone")
+
     def test_folders_that_lead_out_are_refused(self):
         path = self.slide()
         os.symlink("/tmp", os.path.join(self.out, "a"))
