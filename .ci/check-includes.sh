@@ -19,7 +19,7 @@ openjpeg.*                       tiler/decode_jp2k.c
 zstd\.h|zstd_errors\.h           tiler/decode_tiff.c tiler/encode_zstd.c tiler/versions.c bench/*.c
 libdeflate\.h                    tiler/encode_deflate.c
 expat\.h                         tiler/slide_ome.c
-cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/job.c ingest/journal*.c ingest/cmd_*.c ingest/catalog_*.c ingest/run_log.c bench/model_setup.c bench/model_report.c
+cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/job.c ingest/journal*.c ingest/cmd_*.c ingest/catalog_*.c ingest/run_log.c bench/report_results.c bench/model_setup.c bench/model_report.c bench/bricks_json.c bench/compare.c
 mpi\.h                           ingest/rank.c
 '
 # The C library, POSIX and Linux.

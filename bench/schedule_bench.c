@@ -79,7 +79,7 @@ static sm_status drain(sm_schedule *s, double *per_s)
     for (;;) {
         const sm_schedule_answer a =
             n_out < RANKS ? sm_schedule_next(s, given, &item, &until) : SM_SCHEDULE_WAIT;
-        if (a == SM_SCHEDULE_END || (a == SM_SCHEDULE_WAIT && n_out == 0))
+        if (a == SM_SCHEDULE_END || (a != SM_SCHEDULE_GIVE && n_out == 0))
             break;
         if (a == SM_SCHEDULE_GIVE) {
             out[n_out++] = item;

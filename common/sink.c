@@ -15,6 +15,7 @@
 
 #include "common/buf.h"
 #include "common/sink_private.h"
+#include "common/trace.h"
 
 enum {
     DEFAULT_BLOCK = 4 << 20,
@@ -279,7 +280,9 @@ sm_status sm_sink_create(const char *path, const sm_sink_config *config, sm_sink
 static sm_status reap(sm_sink *sink, sm_error *err)
 {
     sm_ring_op *op = NULL;
+    const uint64_t begin = sm_trace_begin();
     sm_status st = sm_ring_wait(sink->ring, &op, err);
+    sm_trace_end(SM_TRACE_WRITE_WAIT, begin);
     if (st != SM_OK)
         return sm_sink_break(sink, err);
     if (op->user != NULL)
@@ -364,10 +367,8 @@ static sm_status take_block(sm_sink *sink, sm_error *err)
     return SM_OK;
 }
 
-sm_status sm_sink_append(sm_sink *sink, const void *bytes, size_t len, uint64_t *offset,
-                         sm_error *err)
+static sm_status append(sm_sink *sink, const void *bytes, size_t len, sm_error *err)
 {
-    *offset = sink->size;
     sm_status st = sm_sink_check_state(sink, SINK_APPENDING, "append", err);
     if (st != SM_OK)
         return st;
@@ -393,6 +394,16 @@ sm_status sm_sink_append(sm_sink *sink, const void *bytes, size_t len, uint64_t 
             return st;
     }
     return SM_OK;
+}
+
+sm_status sm_sink_append(sm_sink *sink, const void *bytes, size_t len, uint64_t *offset,
+                         sm_error *err)
+{
+    const uint64_t begin = sm_trace_begin();
+    *offset = sink->size;
+    const sm_status st = append(sink, bytes, len, err);
+    sm_trace_end(SM_TRACE_WRITE, begin);
+    return st;
 }
 
 uint64_t sm_sink_size(const sm_sink *sink)

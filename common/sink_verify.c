@@ -13,6 +13,7 @@
 #include "common/source_private.h"
 #include "common/stop.h"
 #include "common/sysinfo.h"
+#include "common/trace.h"
 
 /* ---- verify ---- */
 
@@ -72,9 +73,11 @@ static sm_status read_all(const sm_sink *sink, sm_stream *stream, chunk_check *c
             st = sm_stream_next(stream, &block, err);
         if (st != SM_OK || block.len == 0)
             return st;
+        const uint64_t begin = sm_trace_begin();
         st = sm_hasher_update(sha256, block.bytes, block.len, err);
         if (st == SM_OK)
             st = check_block(check, sink, &block, err);
+        sm_trace_end(SM_TRACE_HASH, begin);
         if (st != SM_OK)
             return st;
     }
@@ -107,6 +110,7 @@ static sm_status read_back(const sm_sink *sink, bool past_cache, sm_digest *sha2
     else if (check.n > 0)
         check.current = &check.chunks[check.next++];
     const sm_stream_config config = {.past_cache = past_cache};
+    const uint64_t begin = sm_trace_begin();
     sm_status st = open_source(sink, &source, err);
     if (st == SM_OK)
         st = sm_hasher_new(SM_DIGEST_SHA256, &whole, err);
@@ -124,6 +128,7 @@ static sm_status read_back(const sm_sink *sink, bool past_cache, sm_digest *sha2
     sm_hasher_free(&check.hasher);
     sm_hasher_free(&whole);
     sm_source_close(&source);
+    sm_trace_end(SM_TRACE_VERIFY, begin);
     return st;
 }
 
@@ -144,7 +149,7 @@ static sm_status open_for_reading(sm_sink *sink, sm_error *err)
 }
 
 /* fsync is never tried twice: a second one can succeed although blocks were lost. */
-static sm_status make_durable(sm_sink *sink, sm_sink_result *result, sm_error *err)
+static sm_status sync_and_close(sm_sink *sink, sm_sink_result *result, sm_error *err)
 {
     struct stat info;
     const bool differs =
@@ -162,6 +167,14 @@ static sm_status make_durable(sm_sink *sink, sm_sink_result *result, sm_error *e
     return SM_OK;
 }
 
+static sm_status make_durable(sm_sink *sink, sm_sink_result *result, sm_error *err)
+{
+    const uint64_t begin = sm_trace_begin();
+    const sm_status st = sync_and_close(sink, result, err);
+    sm_trace_end(SM_TRACE_FSYNC, begin);
+    return st;
+}
+
 /* make_durable on a thread of its own. */
 typedef struct durable_work {
     sm_sink *sink;
@@ -173,6 +186,7 @@ typedef struct durable_work {
 static void *durable_thread(void *arg)
 {
     durable_work *work = arg;
+    sm_trace_name_thread("sync", -1);
     work->st = make_durable(work->sink, work->result, &work->err);
     return NULL;
 }
@@ -299,7 +313,9 @@ sm_status sm_sink_commit(sm_sink **sink, sm_sink_result *result, sm_error *err)
     if (s->state != SINK_VERIFIED)
         return sm_fail(err, SM_ERR_INTERNAL, "%s: commit before verify", s->path);
     const uint64_t start = sm_now_ns();
+    const uint64_t begin = sm_trace_begin();
     st = publish(s, err);
+    sm_trace_end(SM_TRACE_PUBLISH, begin);
     result->publish_ns = sm_now_ns() - start;
     if (st != SM_OK)
         return sm_sink_break(s, err);

@@ -11,6 +11,7 @@
 #include "common/geom.h"
 #include "common/ring.h"
 #include "common/source_private.h"
+#include "common/trace.h"
 
 enum { DEFAULT_BLOCK = 4 << 20, DEFAULT_DEPTH = 6, MAX_DEPTH = 256, ALIGNMENT = 4096 };
 
@@ -202,7 +203,9 @@ sm_status sm_stream_next(sm_stream *stream, sm_block *block, sm_error *err)
         const size_t len = left < stream->block_bytes ? (size_t)left : stream->block_bytes;
         *block = (sm_block){source->bytes + offset, len, offset};
     } else {
+        const uint64_t begin = sm_trace_begin();
         const sm_status st = next_from_file(stream, block, err);
+        sm_trace_end(SM_TRACE_READ_WAIT, begin);
         if (st != SM_OK)
             return st;
     }

@@ -20,6 +20,7 @@
 #include "common/opts.h"
 #include "common/stop.h"
 #include "common/sysinfo.h"
+#include "common/trace.h"
 #include "ingest/perform.h"
 #include "tiler/convert_opts.h"
 #include "tiler/versions.h"
@@ -270,6 +271,29 @@ static void keep_memory(void)
     (void)mallopt(M_TOP_PAD, 4 << 20);
 }
 
+/* Every slide has a trace of its own: FILE with the slide's number before its suffix. */
+static void start_trace(int64_t slide)
+{
+    const char *path = getenv("SLIDEMILL_TRACE");
+    sm_error err = SM_ERROR_INIT;
+    sm_buf own = {0};
+    if (path == NULL || path[0] == '\0')
+        return;
+    sm_status st = sm_trace_path(path, slide, &own, &err);
+    if (st == SM_OK)
+        st = sm_trace_start((const char *)own.data, &err);
+    if (st != SM_OK)
+        (void)fprintf(stderr, "slidemill worker: warning: SLIDEMILL_TRACE: %s\n", err.message);
+    sm_buf_free(&own);
+}
+
+static void stop_trace(void)
+{
+    sm_error err = SM_ERROR_INIT;
+    if (sm_trace_stop(&err) != SM_OK)
+        (void)fprintf(stderr, "slidemill worker: warning: SLIDEMILL_TRACE: %s\n", err.message);
+}
+
 static sm_status work(const config *c, const sm_job *job, sm_error *err)
 {
     teller tell = {.hook = find_hook(job->main.path)};
@@ -284,7 +308,9 @@ static sm_status work(const config *c, const sm_job *job, sm_error *err)
     sm_convert_flags_options(&c->convert, &options, &threads, &memory);
     limit_memory(memory.value);
     keep_memory();
+    start_trace(job->slide);
     sm_perform(job, &options, &watch, &outcome);
+    stop_trace();
     const sm_status st = answer(&outcome, err);
     sm_outcome_clear(&outcome);
     return st;

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "common/stop.h"
 #include "common/sysinfo.h"
 #include "common/text.h"
+#include "common/trace.h"
 #include "tiler/convert_opts.h"
 #include "tiler/report.h"
 #include "tiler/stage_in.h"
@@ -46,7 +48,9 @@ static const sm_command COMMAND = {
         "Aperio SVS (JPEG), OME-TIFF and generic TIFF are read natively, everything else that "
         "OpenSlide knows through OpenSlide. Label and macro images are left out unless "
         "--associated keep asks for "
-        "them.",
+        "them.\n\n"
+        "With SLIDEMILL_TRACE=FILE in the environment a trace of the conversion is written, which "
+        "https://ui.perfetto.dev opens: what each thread did when.",
     .examples = "slidemill convert a.svs a.ome.tiff\n"
                 "    keep the levels of the scan, add small ones\n"
                 "slidemill convert --levels dyadic a.svs a.ome.tiff\n"
@@ -128,6 +132,22 @@ static void keep_memory(void)
     (void)mallopt(M_TOP_PAD, 4 << 20);
 }
 
+/* The slide matters, its trace does not: a failure is said, and that is all. */
+static void start_trace(void)
+{
+    const char *path = getenv("SLIDEMILL_TRACE");
+    sm_error err = SM_ERROR_INIT;
+    if (path != NULL && path[0] != '\0' && sm_trace_start(path, &err) != SM_OK)
+        (void)fprintf(stderr, "slidemill convert: warning: SLIDEMILL_TRACE: %s\n", err.message);
+}
+
+static void stop_trace(void)
+{
+    sm_error err = SM_ERROR_INIT;
+    if (sm_trace_stop(&err) != SM_OK)
+        (void)fprintf(stderr, "slidemill convert: warning: SLIDEMILL_TRACE: %s\n", err.message);
+}
+
 int main(int argc, char **argv)
 {
     config c = {0};
@@ -153,8 +173,10 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "slidemill convert: %" PRIu64 " threads (%s)\n", threads.value,
                       threads.where);
     sm_convert_report report;
+    start_trace();
     if (sm_convert(operands[0], operands[1], &options, &report, &err) == SM_OK)
         err = (sm_error)SM_ERROR_INIT;
+    stop_trace();
     code = tell(&c, operands, &report, &err);
     sm_convert_report_clear(&report);
     return code;

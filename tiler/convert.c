@@ -10,6 +10,7 @@
 
 #include "common/stop.h"
 #include "common/sysinfo.h"
+#include "common/trace.h"
 #include "tiler/associated.h"
 #include "tiler/stage_in.h"
 
@@ -83,10 +84,12 @@ static void describe_source(conversion *c)
 static sm_status plan_and_order(conversion *c, sm_order *order, sm_error *err)
 {
     sm_plan_options plan_options = c->o->plan;
+    const uint64_t begin = sm_trace_begin();
     plan_options.unfit = (const char(*)[128])c->unfit;
     sm_status st = sm_plan_make(c->slide, &plan_options, &c->report->plan, err);
     if (st == SM_OK)
         st = sm_order_make(c->slide, &c->report->plan, order, err);
+    sm_trace_end(SM_TRACE_PLAN, begin);
     if (st != SM_OK)
         sm_error_prefix(err, "%s", c->in);
     return st;
@@ -189,6 +192,7 @@ static sm_status check_structure(conversion *c, const sm_sink *sink, sm_error *e
     const sm_plan *plan = &c->report->plan;
     sm_source *source = NULL;
     sm_slide *slide = NULL;
+    const uint64_t begin = sm_trace_begin();
     sm_status st = sm_source_open(sm_sink_temp_path(sink), &source, err);
     if (st == SM_OK)
         st = sm_slide_open(source, &slide, err);
@@ -206,6 +210,7 @@ static sm_status check_structure(conversion *c, const sm_sink *sink, sm_error *e
     }
     sm_slide_close(&slide);
     sm_source_close(&source);
+    sm_trace_end(SM_TRACE_VERIFY, begin);
     return st;
 }
 
@@ -376,7 +381,9 @@ sm_status sm_convert(const char *in, const char *out, const sm_convert_options *
     const uint64_t start = sm_now_ns();
     conversion c = {.in = in, .out = out, .o = options, .report = report};
     *report = (sm_convert_report){.threads = options->threads, .io_backend = "none"};
+    const uint64_t begin = sm_trace_begin();
     sm_status st = open_slide(&c, err);
+    sm_trace_end(SM_TRACE_OPEN, begin);
     report->times.open_ns = sm_now_ns() - start;
     if (st == SM_OK) {
         describe_source(&c);

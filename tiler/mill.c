@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/stop.h"
+#include "common/trace.h"
 #include "tiler/jpeg_info.h"
 #include "tiler/mill_internal.h"
 
@@ -133,6 +134,7 @@ static void batch_work(void *arg, unsigned worker)
     sm_mill *m = b->mill;
     const uint8_t *bytes = b->bytes.data;
     const uint64_t *lens = b->lens;
+    sm_trace_name_thread("worker", (int)worker);
     for (uint32_t k = 0; k < b->n_units && !atomic_load(&m->failed); k++) {
         const sm_unit unit = m->order->units[b->first + k];
         const sm_level *l = sm_slide_level(m->slide, unit.level);
@@ -173,8 +175,10 @@ static sm_status dispatch(feeder *f)
         batch_free(b);
         return SM_OK;
     }
+    const uint64_t begin = sm_trace_begin();
     sm_reorder_wait(f->m->queue, b->first + b->n_units - 1);
     sm_pool_put(f->m->pool, batch_work, b);
+    sm_trace_end(SM_TRACE_FEED_WAIT, begin);
     return SM_OK;
 }
 
@@ -257,6 +261,17 @@ static sm_status cut_block(feeder *f, const sm_block *block, sm_error *err)
     return st;
 }
 
+static sm_status hash_block(const sm_block *block, sm_hasher *sha256, sm_hasher *other,
+                            sm_error *err)
+{
+    const uint64_t begin = sm_trace_begin();
+    sm_status st = sm_hasher_update(sha256, block->bytes, block->len, err);
+    if (st == SM_OK && other != NULL)
+        st = sm_hasher_update(other, block->bytes, block->len, err);
+    sm_trace_end(SM_TRACE_HASH, begin);
+    return st;
+}
+
 static sm_status feed_stream(feeder *f, sm_hasher *sha256, sm_hasher *other, sm_error *err)
 {
     sm_mill *m = f->m;
@@ -271,11 +286,11 @@ static sm_status feed_stream(feeder *f, sm_hasher *sha256, sm_hasher *other, sm_
             st = sm_stream_next(stream, &block, err);
         if (st != SM_OK || block.len == 0)
             break;
+        const uint64_t cut = sm_trace_begin();
         st = cut_block(f, &block, err);
+        sm_trace_end(SM_TRACE_CUT, cut);
         if (st == SM_OK)
-            st = sm_hasher_update(sha256, block.bytes, block.len, err);
-        if (st == SM_OK && other != NULL)
-            st = sm_hasher_update(other, block.bytes, block.len, err);
+            st = hash_block(&block, sha256, other, err);
         show_progress(f, block.offset + block.len);
     }
     sm_stream_close(&stream);
@@ -326,7 +341,9 @@ static sm_status feed_extents(feeder *f, sm_error *err)
         if (st == SM_OK)
             st = begin_unit(f, err);
         for (uint32_t p = 0; st == SM_OK && p < mill_pieces(l); p++) {
+            const uint64_t begin = sm_trace_begin();
             st = sm_fetch_next(fetch, &piece, err);
+            sm_trace_end(SM_TRACE_READ_WAIT, begin);
             if (st == SM_OK)
                 st = sm_buf_append(&f->batch->bytes, piece.data, piece.len, err);
             if (st == SM_OK)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/trace.h"
 #include "tiler/blank_jpeg.h"
 #include "tiler/jpeg_info.h"
 #include "tiler/mill_internal.h"
@@ -52,8 +53,10 @@ sm_status mill_pyramid_tile(void *user, unsigned worker, uint32_t stage, uint32_
     if (w->encoder == NULL)
         st = sm_encoder_open(&m->plan->encode, &w->encoder, err);
     sm_buf bytes = {0};
+    const uint64_t begin = sm_trace_begin();
     if (st == SM_OK)
         st = sm_encoder_tile(w->encoder, rgb, &bytes, err);
+    sm_trace_end(SM_TRACE_ENCODE, begin);
     if (st == SM_OK) {
         const size_t n_px = (size_t)out->tile_w_px * out->tile_h_px;
         const uint64_t share = m->config.share_blank ? one_colour(rgb, n_px) : 0;
@@ -95,7 +98,7 @@ static bool same_as_level(const sm_level *l, const sm_jpeg_header *h)
 }
 
 /* The bytes that will be stored for a copied tile. */
-static sm_status prepare_copy(unit_job *j, sm_error *err)
+static sm_status copied_bytes(unit_job *j, sm_error *err)
 {
     if (j->level->codec != SM_CODEC_JPEG)
         return sm_buf_append(&j->copy, j->bytes, j->len, err);
@@ -109,6 +112,14 @@ static sm_status prepare_copy(unit_job *j, sm_error *err)
     if (!same_as_level(j->level, &h))
         return unfit(j, "its JPEG tiles differ in kind", err);
     return sm_jpeg_strip(j->bytes, j->len, &j->copy, err);
+}
+
+static sm_status prepare_copy(unit_job *j, sm_error *err)
+{
+    const uint64_t begin = sm_trace_begin();
+    const sm_status st = copied_bytes(j, err);
+    sm_trace_end(SM_TRACE_COPY, begin);
+    return st;
 }
 
 static sm_status decoder_for(unit_job *j, sm_decoder **decoder, sm_error *err)
@@ -149,7 +160,9 @@ static sm_status decode_retile(unit_job *j, uint8_t *half, size_t stride, sm_err
     sm_status st = retiler_for(j, &r, err);
     if (st != SM_OK)
         return st;
+    const uint64_t begin = sm_trace_begin();
     st = sm_retile_decode(r, j->bytes, j->len, half, stride, err);
+    sm_trace_end(SM_TRACE_RETILE, begin);
     if (st == SM_ERR_FORMAT) {
         char why[128];
         snprintf(why, sizeof why, "%.127s", err->message);
@@ -169,8 +182,10 @@ static sm_status decode(unit_job *j, unsigned denom, uint8_t *rgb, size_t stride
         st = decode_retile(j, NULL, 0, err);
     if (st != SM_OK)
         return st;
-    return sm_decoder_tile(d, j->bytes, j->len, j->plane_lens, j->unit.tile, denom, rgb, stride,
-                           err);
+    const uint64_t begin = sm_trace_begin();
+    st = sm_decoder_tile(d, j->bytes, j->len, j->plane_lens, j->unit.tile, denom, rgb, stride, err);
+    sm_trace_end(denom == 1 ? SM_TRACE_DECODE : SM_TRACE_MAKE, begin);
+    return st;
 }
 
 /* Decode for the sake of knowing that it can be done. */
@@ -184,8 +199,11 @@ static sm_status check(unit_job *j, sm_error *err)
 static sm_status effects(unit_job *j, sm_error *err)
 {
     sm_status st = SM_OK;
-    if (j->use->retile_to != SM_NO_LEVEL)
+    if (j->use->retile_to != SM_NO_LEVEL) {
+        const uint64_t begin = sm_trace_begin();
         st = sm_retile_move(j->w->retilers[j->unit.level], j->unit.tile, j->seq, err);
+        sm_trace_end(SM_TRACE_RETILE, begin);
+    }
     if (st == SM_OK && j->use->copy_to != SM_NO_LEVEL)
         st = emit(j->mill, j->seq, j->use->copy_to, j->unit.tile, 0, &j->copy, err);
     return st;

@@ -11,9 +11,11 @@
 
 #include "common/buf.h"
 #include "common/stop.h"
+#include "common/trace.h"
 
 static sm_status write_all(int fd, const sm_block *block, const char *path, sm_error *err)
 {
+    const uint64_t begin = sm_trace_begin();
     for (size_t done = 0; done < block->len;) {
         const ssize_t n = write(fd, block->bytes + done, block->len - done);
         if (n < 0 && errno == EINTR)
@@ -22,7 +24,16 @@ static sm_status write_all(int fd, const sm_block *block, const char *path, sm_e
             return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot write the scratch copy", path);
         done += (size_t)n;
     }
+    sm_trace_end(SM_TRACE_WRITE, begin);
     return SM_OK;
+}
+
+static sm_status hash_block(sm_hasher *hasher, const uint8_t *bytes, size_t len, sm_error *err)
+{
+    const uint64_t begin = sm_trace_begin();
+    const sm_status st = sm_hasher_update(hasher, bytes, len, err);
+    sm_trace_end(SM_TRACE_HASH, begin);
+    return st;
 }
 
 /* The other digest is taken on a thread of its own: one after the other, the two would be slower
@@ -43,6 +54,7 @@ typedef struct second_hash {
 static void *second_thread(void *arg)
 {
     second_hash *h = arg;
+    sm_trace_name_thread("second hash", -1);
     pthread_mutex_lock(&h->lock);
     for (;;) {
         while (h->bytes == NULL && !h->quit)
@@ -50,7 +62,7 @@ static void *second_thread(void *arg)
         if (h->bytes == NULL)
             break;
         pthread_mutex_unlock(&h->lock); /* the block stays until second_wait has returned */
-        const sm_status st = sm_hasher_update(h->hasher, h->bytes, h->len, &h->err);
+        const sm_status st = hash_block(h->hasher, h->bytes, h->len, &h->err);
         pthread_mutex_lock(&h->lock);
         h->st = h->st != SM_OK ? h->st : st;
         h->bytes = NULL;
@@ -76,7 +88,7 @@ static void second_give(second_hash *h, const sm_block *block)
     if (h->hasher == NULL)
         return;
     if (!h->runs) { /* no thread to be had: slower, that is all */
-        const sm_status st = sm_hasher_update(h->hasher, block->bytes, block->len, &h->err);
+        const sm_status st = hash_block(h->hasher, block->bytes, block->len, &h->err);
         h->st = h->st != SM_OK ? h->st : st;
         return;
     }
@@ -117,7 +129,7 @@ static sm_status take_block(const sm_block *block, int fd, const char *path, sm_
 {
     sm_error second = SM_ERROR_INIT;
     second_give(other, block);
-    sm_status st = sm_hasher_update(sha256, block->bytes, block->len, err);
+    sm_status st = hash_block(sha256, block->bytes, block->len, err);
     if (st == SM_OK && fd >= 0)
         st = write_all(fd, block, path, err);
     /* also after a failure: the block must not go before it is hashed */
