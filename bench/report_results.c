@@ -215,7 +215,7 @@ static void find_series(scaling *s, const cJSON *like)
             const cJSON *same = cJSON_GetObjectItemCaseSensitive(summary, program->string);
             const double wall = metric(same, "wall_s", "median");
             speeds[i] = wall > 0 ? pixels_of(like) / wall / 1e6 : (double)NAN;
-            known += isfinite(speeds[i]);
+            known += isfinite(speeds[i]) ? 1 : 0;
         }
         if (known > 1)
             s->series[s->n_series++] = (sm_series){program->string, speeds};
