@@ -105,6 +105,24 @@ uint32_t sm_catalog_n_shards(const sm_catalog *catalog)
     return catalog->meta.n_shards;
 }
 
+int64_t sm_catalog_created_ns(const sm_catalog *catalog)
+{
+    return catalog->meta.created_ns;
+}
+
+const char *sm_catalog_create_options(const sm_catalog *catalog)
+{
+    return catalog->meta.create_options;
+}
+
+sm_status sm_catalog_set_create_options(sm_catalog *catalog, const char *options, sm_error *err)
+{
+    sm_status st = sm_catalog_begin_write(catalog, err);
+    if (st == SM_OK)
+        st = sm_catalog_check_text("options", options, SM_CATALOG_TEXT_MAX, err);
+    return st == SM_OK ? sm_catalog_copy_text(options, &catalog->meta.create_options, err) : st;
+}
+
 bool sm_catalog_target(const sm_catalog *catalog, sm_target *target)
 {
     *target = (sm_target){.dir = catalog->meta.target_dir, .options = catalog->meta.target_options};
@@ -154,7 +172,7 @@ typedef struct meta_row {
     uint64_t max;
 } meta_row;
 
-#define META_ROWS 16
+#define META_ROWS 17
 
 static size_t meta_rows(sm_catalog_meta *meta, meta_row rows[META_ROWS])
 {
@@ -165,6 +183,7 @@ static size_t meta_rows(sm_catalog_meta *meta, meta_row rows[META_ROWS])
         {.name = "target_options", .text = &meta->target_options},
         {.name = "pattern", .text = &meta->pattern},
         {.name = "pattern_names", .text = &meta->pattern_names},
+        {.name = "create_options", .text = &meta->create_options},
         {.name = "generation", .u64 = &meta->generation, .max = INT64_MAX},
         {.name = "plan", .u32 = &meta->plan, .max = UINT32_MAX},
         {.name = "n_shards", .u32 = &meta->n_shards, .max = SM_CATALOG_SHARDS_MAX},

@@ -109,6 +109,10 @@ SM_NODISCARD sm_status sm_catalog_create(const char *path, const char *root,
                                          const sm_generation_config *config, sm_catalog **catalog,
                                          sm_error *err);
 
+/** Record them, so that a repeated create can tell its own catalog from another's. */
+SM_NODISCARD sm_status sm_catalog_set_create_options(sm_catalog *catalog, const char *options,
+                                                     sm_error *err);
+
 /** Read the current generation, without any lock. SM_ERR_ARG: missing or not a catalog, or of a
  *  newer slidemill; SM_ERR_CORRUPT: its pages are damaged ("slidemill catalog fsck"). ESTALE is
  *  retried. A foreign database is never trusted: no triggers, views or functions of its schema run.
@@ -138,6 +142,10 @@ const char *sm_catalog_uuid(const sm_catalog *catalog);
 /** Counts the plans made so far; journals name the plan their shard belongs to. 0: none yet. */
 uint32_t sm_catalog_plan(const sm_catalog *catalog);
 uint32_t sm_catalog_n_shards(const sm_catalog *catalog);
+/** When it was made, ns since 1970, and with which options of `create` (as set; NULL: not known).
+ */
+int64_t sm_catalog_created_ns(const sm_catalog *catalog);
+const char *sm_catalog_create_options(const sm_catalog *catalog);
 /** False until the first ingest was merged. Strings are the catalog's. */
 bool sm_catalog_target(const sm_catalog *catalog, sm_target *target);
 

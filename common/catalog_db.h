@@ -31,6 +31,7 @@ typedef struct sm_brick_entry {
 typedef struct sm_catalog_meta {
     char *root, *uuid, *target_dir, *target_options, *pattern;
     char *pattern_names; /* separated by one space each */
+    char *create_options;
     uint64_t generation;
     uint32_t plan, n_shards;
     uint64_t n_attempts, n_outputs, output_bytes;

@@ -138,6 +138,30 @@ static sm_status set_pattern(sm_catalog *catalog, const char *text, sm_error *er
     return st;
 }
 
+/* The options that decide what a new catalog holds, as one text. */
+static sm_status join_options(const catalog_args *args, sm_buf *text, sm_error *err)
+{
+    char numbers[64];
+    const struct {
+        const char *name, *value;
+    } rows[] = {{"from", args->from}, {"pattern", args->pattern}, {"exclude", args->exclude}};
+    (void)snprintf(numbers, sizeof numbers, "scan=%d probe=%d kind=%d gdc-folders=%d", args->scan,
+                   args->probe, args->kind, args->gdc_folders);
+    sm_status st = sm_buf_append(text, numbers, strlen(numbers), err);
+    for (size_t i = 0; st == SM_OK && i < SM_COUNT(rows); i++) {
+        if (rows[i].value == NULL)
+            continue;
+        st = sm_buf_append(text, " ", 1, err);
+        if (st == SM_OK)
+            st = sm_buf_append(text, rows[i].name, strlen(rows[i].name), err);
+        if (st == SM_OK)
+            st = sm_buf_append(text, "=", 1, err);
+        if (st == SM_OK)
+            st = sm_buf_append(text, rows[i].value, strlen(rows[i].value), err);
+    }
+    return st == SM_OK ? sm_buf_append(text, "", 1, err) : st;
+}
+
 typedef struct created {
     import_result import;
     sm_scan_result scan;
@@ -147,7 +171,13 @@ static sm_status fill(sm_catalog *catalog, catalog_args *args, created *c, sm_er
 {
     sm_status st = SM_OK;
 
-    if (args->pattern != NULL)
+    sm_buf options = {0};
+
+    st = join_options(args, &options, err);
+    if (st == SM_OK)
+        st = sm_catalog_set_create_options(catalog, (const char *)options.data, err);
+    sm_buf_free(&options);
+    if (st == SM_OK && args->pattern != NULL)
         st = set_pattern(catalog, args->pattern, err);
     /* the list first: what it names and the tree lacks is then missing, not unknown */
     if (st == SM_OK && args->from != NULL)
@@ -173,6 +203,56 @@ static sm_status find_root(const char *path, char **root, sm_error *err)
     return SM_OK;
 }
 
+/* Is it what this very command would have made, and nothing was done with it since? */
+static bool is_ours(const sm_catalog *catalog, const catalog_args *args, const char *root)
+{
+    sm_error unused = SM_ERROR_INIT;
+    sm_buf options = {0};
+    const char *theirs = sm_catalog_create_options(catalog);
+    const bool ours = sm_catalog_generation(catalog) == 1 && theirs != NULL &&
+                      strcmp(sm_catalog_root(catalog), root) == 0 &&
+                      join_options(args, &options, &unused) == SM_OK &&
+                      strcmp(theirs, (const char *)options.data) == 0;
+    sm_buf_free(&options);
+    return ours;
+}
+
+/* There is a catalog already. A create that was killed after its catalog was published, and is
+ * then repeated, has done what was asked; any other is said as it is. False: none that can be read.
+ */
+static bool tell_existing(catalog_args *args, const char *root, int *code, sm_error *err)
+{
+    sm_catalog *catalog = NULL;
+    sm_error unused = SM_ERROR_INIT;
+    uint64_t n = 0, bytes = 0;
+    char slides[64], made[40];
+
+    if (sm_catalog_open(args->output, &catalog, &unused) != SM_OK)
+        return false;
+    const sm_slide_filter all = {0};
+    if (sm_catalog_count(catalog, &all, &n, &bytes, &unused) != SM_OK) {
+        sm_catalog_close(&catalog);
+        return false;
+    }
+    (void)catalog_count(n, "slide", slides);
+    (void)catalog_time(sm_catalog_created_ns(catalog), false, made);
+    if (is_ours(catalog, args, root)) {
+        (void)printf("%s: generation 1, made at %s by the same command, is there and whole: %s; "
+                     "'slidemill catalog scan' tells what has changed since\n",
+                     catalog_clean(args->output), made, slides);
+        *code = catalog_flush(err) == SM_OK ? 0 : catalog_fail(args, err);
+    } else {
+        sm_fail(err, SM_ERR_ARG,
+                "%s: exists already: generation %" PRIu64 " of %s, %s, made at %s; 'slidemill "
+                "catalog scan' brings it up to date, a new one needs another name",
+                args->output, sm_catalog_generation(catalog), sm_catalog_root(catalog), slides,
+                made);
+        *code = catalog_fail(args, err);
+    }
+    sm_catalog_close(&catalog);
+    return true;
+}
+
 int catalog_create(catalog_args *args)
 {
     const sm_generation_config config = catalog_config(args);
@@ -188,8 +268,14 @@ int catalog_create(catalog_args *args)
         st = sm_fail(&err, SM_ERR_ARG, "--no-scan leaves nothing to --probe or --exclude");
     if (st == SM_OK)
         st = find_root(args->operands[0], &root, &err);
-    if (st == SM_OK)
+    if (st == SM_OK) {
+        int code = 0;
         st = sm_catalog_create(args->output, root, &config, &catalog, &err);
+        if (st == SM_ERR_ARG && tell_existing(args, root, &code, &err)) {
+            free(root);
+            return code;
+        }
+    }
     if (st == SM_OK)
         st = fill(catalog, args, &c, &err);
     if (st == SM_OK)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -97,7 +98,8 @@ class Help(Catalog):
             (("create", self.root), "-o corpus.smc"),
             (("create", self.root, "-o"), "CATALOG is missing"),
             (("create", self.root, "-x", "y"), "-x: no such option"),
-            (("create", self.root, "-o", self.catalog), "exist"),
+            (("create", self.root, "-o", self.catalog, "--exclude", "b"), "exists already"),
+            (("create", self.root, "-o", self.root), "folder"),
             (("create", self.path("nope"), "-o", self.path("n.smc")), "nope"),
             (("create", self.root, "-o", self.path("n.smc"), "--pattern", "{a"), "without }"),
             (("create", self.root, "-o", self.path("n.smc"), "--no-scan", "--probe"), "--no-scan"),
@@ -234,6 +236,27 @@ class Scan(Catalog):
             self.assertFalse(os.path.exists(self.catalog))
             self.create()
         self.assertEqual(self.status()["slides"], 2000)
+
+    def test_a_create_that_dies_is_made_good_by_repeating_it(self):
+        self.put("a.svs", b"x")
+        self.put("b/b.svs", b"y")
+        for step in range(1, 7):
+            r = harness.run("catalog", "create", self.root, "-o", self.catalog,
+                            env={"SLIDEMILL_TEST_DIE_AT": str(step)})
+            self.assertEqual(r.code, 137, r)
+            r = self.create()
+            # once it was claimed it is whole, and says so
+            self.assertEqual("by the same command" in r.out, step >= 3, (step, r))
+            self.assertIn("generation 1", r.out)
+            self.assertEqual(self.status()["slides"], 2)
+            self.assertEqual(self.run_catalog("fsck", self.catalog).code, 0)
+            self.assertIn("same command", self.create().out)
+            other = self.create("--exclude", "b", code=2)
+            self.assertIn(f"generation 1 of {os.path.realpath(self.root)}, 2 slides", other.err)
+            self.run_catalog("scan", self.catalog)
+            self.assertIn("generation 2", self.create(code=2).err)
+            shutil.rmtree(self.catalog + ".d")
+            os.remove(self.catalog)
 
     def test_two_writers_wait_for_each_other_or_are_told(self):
         for i in range(200):
