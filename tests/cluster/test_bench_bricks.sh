@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# ctest: labels=cluster timeout=300
+# ctest: labels=cluster timeout=400
 # slidemill bench bricks on a real GlusterFS volume: every brick is found, a full one and a dead one
 # are named and cost the others nothing, ranks share the streams, nothing stays.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cluster_up --no-slurm --brick-fs xfs --brick-size 400m
 
-BUDGET=64M
+BUDGET=64M TIME=20 bench_options=()
 left() { find "$MNT_DIST" -maxdepth 1 -name '.slidemill-bench.*'; }
 files_written() { [[ $(find "$MNT_DIST"/.slidemill-bench.* -size +1M 2>/dev/null | wc -l) -ge 8 ]]; }
 bench() { # OPTIONS... MOUNT; some MPI libraries leak
     ASAN_OPTIONS=detect_leaks=0 run "$@" "$BIN/slidemill-bench" bricks --quiet --repeats 2 \
-        --streams-max 2 --budget "$BUDGET" --time 20 --json "$SCRATCH/out.jsonl" "$MOUNT"
+        "${bench_options[@]}" --streams-max 2 --budget "$BUDGET" --time "$TIME" --json "$SCRATCH/out.jsonl" "$MOUNT"
 }
 
 claim "all four bricks are found and measured"
@@ -25,28 +25,25 @@ for i in 0 1 2 3; do
         fail "no slide reads of brick $i"
 done
 
-claim "a slow brick is named"
-slow=$(brick pid dist 2)
-slow_down() { # stopped for most of the time, as a brick whose disk is bad
-    while kill -STOP "$slow" 2>/dev/null; do
-        sleep 0.08
-        kill -CONT "$slow"
-        sleep 0.02
-    done
-}
-slow_down &
-slower=$!
-for _ in 1 2 3 4; do # a short read can fall into the moments in which the brick runs
+claim "a brick whose disk is slow is found by name"
+# 4 MB/s: far below what the others give on any machine, however busy. Its disk has to be asked for
+# the bytes, hence --drop-caches.
+run brick throttle dist 2 4000000
+if [[ $code -eq 77 ]]; then
+    echo "no slow brick: ${err#brick: }"
+else
+    expect_code 0
+    bench_options=(--drop-caches) TIME=40
     bench
-    # shellcheck disable=SC2154 # out is set by run
-    [[ $out != *"brick 3 of 4 ("*") reads at "* && $code -eq 0 ]] || break
-done
-kill "$slower"
-wait "$slower" 2>/dev/null
-kill -CONT "$slow"
-expect_code 0
-expect_out "*brick 3 of 4 (*dist-2/data) reads at [1-7]?% of the median*"
-[[ $out != *"brick 1 of 4 (*) reads at"* ]] || fail "brick 1 as well: $out"
+    bench_options=() TIME=20
+    expect_code 0
+    expect_out "*brick 3 of 4 (*dist-2/data) reads at *% of the median*"
+    # shellcheck disable=SC2154 # out is set by run; others may be named on a machine with much to do
+    slowest=$(sed -nE 's/^brick ([0-9]+) of .* reads at ([0-9]+)% of the median$/\2 \1/p' <<<"$out" |
+        sort -n | head -n 1)
+    [[ $slowest == *" 3" ]] || fail "slowest: $slowest: $out"
+    brick throttle dist 2 0
+fi
 
 claim "a replica set is one brick"
 MOUNT=$MNT_REP
