@@ -363,7 +363,7 @@ static sm_status converted(model *m, uint32_t rank, sm_error *err)
     model_rank *r = &m->ranks[rank];
     model_task *t = &m->tasks[r->task];
     r->phase = PHASE_SETTLE;
-    sm_schedule_read_done(m->shards[t->shard].schedule, r->item);
+    sm_schedule_read_done(m->shards[t->shard].schedule, r->item, now_ns(m));
     const sm_status st =
         model_push(m, m->now + m->config->overhead_s, MODEL_SETTLED, rank, r->epoch, err);
     return st == SM_OK ? model_feed(m, t, err) : st;

@@ -87,7 +87,7 @@ static sm_status drain(sm_schedule *s, double *per_s)
             continue;
         }
         const uint32_t k = (uint32_t)(next_random(&x) % n_out);
-        sm_schedule_read_done(s, out[k]);
+        sm_schedule_read_done(s, out[k], given);
         sm_schedule_done(s, out[k]);
         out[k] = out[--n_out];
     }
@@ -154,7 +154,7 @@ static double play(sm_schedule *s, const sm_schedule_item *items)
     for (;;) {
         for (int i = 0; i < 2; i++) {
             model_rank *r = &ranks[i];
-            if (r->busy || sm_schedule_next(s, 0, &r->item, &until) != SM_SCHEDULE_GIVE)
+            if (r->busy || sm_schedule_next(s, (uint64_t)now, &r->item, &until) != SM_SCHEDULE_GIVE)
                 continue;
             const double cost = (double)items[r->item].bytes;
             *r = (model_rank){now + cost, now + READ_PART * cost, r->item, true, true};
@@ -164,7 +164,7 @@ static double play(sm_schedule *s, const sm_schedule_item *items)
             break;
         now = r->reading ? r->read_at : r->free_at;
         if (r->reading) {
-            sm_schedule_read_done(s, r->item);
+            sm_schedule_read_done(s, r->item, (uint64_t)now);
         } else {
             sm_schedule_done(s, r->item);
             r->busy = false;

@@ -22,7 +22,7 @@ enum { LOG_TEXT, LOG_JSON };
 typedef struct config {
     sm_convert_flags convert;
     const char *catalog, *out, *shard, *suffix;
-    bool hash_only, check_outputs, recheck, quiet;
+    bool hash_only, check_outputs, recheck, quiet, brick_blind;
     uint32_t workers, streams_per_brick, slide_timeout, stall, grace, retry_for;
     int log;
 } config;
@@ -49,6 +49,8 @@ static const sm_opt OPTIONS[] = {
      "Slides at once per rank. 0: 1, with --hash-only and --check-outputs 2."},
     {"streams-per-brick", SM_OPT_U32, AT(streams_per_brick), 0, 65535, "8", "N",
      "Slides read at once from one brick, over all ranks of this job. 0: no limit."},
+    {"brick-blind", SM_OPT_FLAG, AT(brick_blind), 0, 0, NULL, NULL,
+     "Give out the longest slide first and heed no brick, to measure what heeding them gains."},
     {"slide-timeout", SM_OPT_U32, AT(slide_timeout), 0, SECONDS_MAX, "7200", "S",
      "Seconds until the worker of a slide is killed and the slide recorded as failed. 0: never."},
     {"stall", SM_OPT_U32, AT(stall), 0, SECONDS_MAX, "120", "S",
@@ -145,6 +147,7 @@ static void fill_run(const config *c, sm_run_config *run)
     if (run->workers == 0)
         run->workers = run->kind == SM_ATTEMPT_CONVERT ? 1 : 2;
     run->streams_per_brick = c->streams_per_brick;
+    run->brick_blind = c->brick_blind;
     run->slide_timeout_ns = c->slide_timeout * s;
     run->stall_ns = c->stall * s;
     run->grace_ns = c->grace * s;

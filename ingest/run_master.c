@@ -419,7 +419,7 @@ sm_status sm_master_handle(sm_master *m, uint32_t from, const sm_run_message *me
         put_waiting(m, from);
         return SM_OK;
     case SM_RUN_READ_DONE:
-        sm_schedule_read_done(m->schedule, message->index);
+        sm_schedule_read_done(m->schedule, message->index, sm_now_ns());
         return SM_OK;
     case SM_RUN_RESULT:
         return take_result(m, from, message, err);

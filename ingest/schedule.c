@@ -20,10 +20,15 @@ typedef enum item_state {
 typedef struct brick {
     uint32_t *heap; /* of item numbers, longest on top; room for all items of the brick */
     uint32_t n, streams;
-    uint32_t errors;    /* storage errors since it last gave a slide's bytes */
-    uint64_t failed_ns; /* the first of them */
-    uint64_t held_ns;   /* until then nothing is asked of it */
-    bool given_up;      /* that was retry_for ago: its slides are not waited for any more */
+    uint64_t waiting_bytes; /* in the heap */
+    uint64_t busy_ns;       /* it had a reader, as far as it is over ... */
+    uint64_t busy_since_ns; /* ... and since when it has one now */
+    uint64_t place_ns;      /* its slides held a place, as far as they are read */
+    uint64_t read_bytes;    /* of those slides */
+    uint32_t errors;        /* storage errors since it last gave a slide's bytes */
+    uint64_t failed_ns;     /* the first of them */
+    uint64_t held_ns;       /* until then nothing is asked of it */
+    bool given_up;          /* that was retry_for ago: its slides are not waited for any more */
 } brick;
 
 struct sm_schedule {
@@ -32,12 +37,14 @@ struct sm_schedule {
     uint8_t *states;
     uint64_t *first_ns; /* of its first storage error; 0: none */
     uint64_t *due_ns;   /* when it may be tried again */
+    uint64_t *given_ns; /* when it was given last */
     uint64_t *wait_ns;  /* its last back-off */
     uint32_t *slots;    /* the heaps of the bricks, one after the other */
     uint32_t *late;     /* heap of items that wait out an error, earliest on top */
     brick *bricks;
     uint32_t n, n_late, n_out, n_waiting; /* n_waiting: in the heaps of the bricks */
     uint64_t waiting_bytes;
+    uint64_t now_ns; /* the latest that it was told */
     bool stopped;
 };
 
@@ -120,11 +127,13 @@ static sm_status allocate(sm_schedule *s, sm_error *err)
     s->first_ns = sm_calloc(n, sizeof *s->first_ns);
     s->due_ns = sm_calloc(n, sizeof *s->due_ns);
     s->wait_ns = sm_calloc(n, sizeof *s->wait_ns);
+    s->given_ns = sm_calloc(n, sizeof *s->given_ns);
     s->slots = sm_malloc_array(n, sizeof *s->slots);
     s->late = sm_malloc_array(n, sizeof *s->late);
     s->bricks = sm_calloc(n_bricks > 0 ? n_bricks : 1, sizeof *s->bricks);
     if (s->items == NULL || s->states == NULL || s->first_ns == NULL || s->due_ns == NULL ||
-        s->wait_ns == NULL || s->slots == NULL || s->late == NULL || s->bricks == NULL)
+        s->wait_ns == NULL || s->given_ns == NULL || s->slots == NULL || s->late == NULL ||
+        s->bricks == NULL)
         return sm_fail(err, SM_ERR_NOMEM, "no memory to schedule %u slides", s->n);
     return SM_OK;
 }
@@ -142,6 +151,7 @@ static void fill_heaps(sm_schedule *s)
     for (uint32_t i = 0; i < s->n; i++) {
         brick *b = &s->bricks[s->items[i].brick];
         b->heap[b->n++] = i;
+        b->waiting_bytes += s->items[i].bytes;
         s->waiting_bytes += s->items[i].bytes;
     }
     for (uint32_t b = 0; b < s->config.n_bricks; b++)
@@ -185,6 +195,7 @@ void sm_schedule_free(sm_schedule **schedule)
     free(s->first_ns);
     free(s->due_ns);
     free(s->wait_ns);
+    free(s->given_ns);
     free(s->slots);
     free(s->late);
     free(s->bricks);
@@ -200,6 +211,7 @@ static void put_waiting(sm_schedule *s, uint32_t item)
     heap_push(s, longer, b->heap, &b->n, item);
     s->n_waiting++;
     s->waiting_bytes += s->items[item].bytes;
+    b->waiting_bytes += s->items[item].bytes;
 }
 
 static void wake_late(sm_schedule *s, uint64_t now_ns)
@@ -246,9 +258,57 @@ static uint64_t first_release(const sm_schedule *s)
     return first;
 }
 
+/* ---- slow bricks ---- */
+
+/* What has been seen of one brick, or of all together where it has given nothing yet. */
+typedef struct pace {
+    double busy, place; /* ns a byte: of the brick while it has readers; of a place */
+} pace;
+
+static pace pace_of(uint64_t busy_ns, uint64_t place_ns, uint64_t bytes)
+{
+    const double n = (double)bytes;
+    return bytes > 0 ? (pace){(double)busy_ns / n, (double)place_ns / n} : (pace){0, 0};
+}
+
+static pace pace_of_all(const sm_schedule *s)
+{
+    uint64_t busy_ns = 0, place_ns = 0, bytes = 0;
+    for (uint32_t i = 0; i < s->config.n_bricks; i++) {
+        busy_ns += s->bricks[i].busy_ns;
+        place_ns += s->bricks[i].place_ns;
+        bytes += s->bricks[i].read_bytes;
+    }
+    return pace_of(busy_ns, place_ns, bytes);
+}
+
+/* A brick whose slides alone take longer than all places need for everything that waits decides
+ * when the run ends: an hour in which nobody reads it is an hour more. NULL if there is none, or it
+ * has a reader. (Each place: those that are out, and the one that asks.) */
+static brick *critical_brick(const sm_schedule *s, uint64_t now_ns)
+{
+    const pace all = pace_of_all(s);
+    brick *critical = NULL;
+    double longest = 0, everything = 0;
+    for (uint32_t i = 0; i < s->config.n_bricks; i++) {
+        brick *b = &s->bricks[i];
+        const pace own = b->read_bytes > 0 ? pace_of(b->busy_ns, b->place_ns, b->read_bytes) : all;
+        const double alone = own.busy * (double)b->waiting_bytes;
+        everything += own.place * (double)b->waiting_bytes;
+        if (alone > longest && b->streams == 0 && !is_no_brick(s, b) &&
+            brick_is_free(s, b, now_ns)) {
+            critical = b;
+            longest = alone;
+        }
+    }
+    return longest > everything / ((double)s->n_out + 1) ? critical : NULL;
+}
+
+/* ---- the choice ---- */
+
 /* The least busy brick, of equally busy ones that with the longest slide. But a slide that alone is
  * more than a fair share of what is left would be what everybody waits for at the end: it goes
- * first wherever it is. */
+ * first wherever it is. And a brick that everybody would wait for is never left alone. */
 static brick *choose_brick(const sm_schedule *s, uint64_t now_ns)
 {
     brick *longest = NULL, *idlest = NULL;
@@ -266,7 +326,18 @@ static brick *choose_brick(const sm_schedule *s, uint64_t now_ns)
     if (longest == NULL || s->config.brick_blind)
         return longest;
     const uint64_t share = s->waiting_bytes / ((uint64_t)s->n_out + 1);
-    return s->items[longest->heap[0]].bytes > share ? longest : idlest;
+    if (s->items[longest->heap[0]].bytes > share)
+        return longest;
+    brick *critical = critical_brick(s, now_ns);
+    return critical != NULL ? critical : idlest;
+}
+
+/* Its clock never goes back. */
+static uint64_t tick(sm_schedule *s, uint64_t now_ns)
+{
+    if (now_ns > s->now_ns)
+        s->now_ns = now_ns;
+    return s->now_ns;
 }
 
 sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *item,
@@ -285,7 +356,10 @@ sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *i
         return left ? SM_SCHEDULE_WAIT : SM_SCHEDULE_END;
     }
     *item = heap_pop(s, longer, b->heap, &b->n);
-    b->streams++;
+    s->given_ns[*item] = tick(s, now_ns);
+    if (b->streams++ == 0)
+        b->busy_since_ns = s->now_ns;
+    b->waiting_bytes -= s->items[*item].bytes;
     s->states[*item] = ITEM_READING;
     s->n_waiting--;
     s->waiting_bytes -= s->items[*item].bytes;
@@ -297,10 +371,12 @@ sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *i
 
 static void leave_brick(sm_schedule *s, uint32_t item)
 {
-    if (item < s->n && s->states[item] == ITEM_READING) {
-        s->bricks[s->items[item].brick].streams--;
-        s->states[item] = ITEM_WORKED;
-    }
+    if (item >= s->n || s->states[item] != ITEM_READING)
+        return;
+    brick *b = &s->bricks[s->items[item].brick];
+    if (--b->streams == 0)
+        b->busy_ns += s->now_ns - b->busy_since_ns;
+    s->states[item] = ITEM_WORKED;
 }
 
 static void brick_works(brick *b)
@@ -309,10 +385,15 @@ static void brick_works(brick *b)
     b->given_up = false;
 }
 
-void sm_schedule_read_done(sm_schedule *s, uint32_t item)
+void sm_schedule_read_done(sm_schedule *s, uint32_t item, uint64_t now_ns)
 {
-    if (item < s->n && s->states[item] == ITEM_READING)
-        brick_works(&s->bricks[s->items[item].brick]);
+    (void)tick(s, now_ns);
+    if (item < s->n && s->states[item] == ITEM_READING) {
+        brick *b = &s->bricks[s->items[item].brick];
+        brick_works(b);
+        b->read_bytes += s->items[item].bytes;
+        b->place_ns += s->now_ns - s->given_ns[item];
+    }
     leave_brick(s, item);
 }
 
@@ -356,6 +437,7 @@ static uint64_t next_wait(const sm_schedule *s, uint32_t item)
 
 bool sm_schedule_retry(sm_schedule *s, uint32_t item, uint64_t now_ns)
 {
+    (void)tick(s, now_ns);
     if (!take_back(s, item))
         return false;
     hold_brick(s, &s->bricks[s->items[item].brick], now_ns);

@@ -1,5 +1,6 @@
-/* Which slide next: longest first, bricks kept evenly busy, at most so many readers a brick. Knows
- * neither MPI nor clocks: time is given to it, so tests and the scale model drive it. */
+/* Which slide next: longest first, bricks kept evenly busy, at most so many readers a brick, a slow
+ * one never without a reader. Knows neither MPI nor clocks: time is given to it, so tests and the
+ * scale model drive it. */
 #ifndef SM_INGEST_SCHEDULE_H
 #define SM_INGEST_SCHEDULE_H
 
@@ -42,8 +43,9 @@ SM_NODISCARD sm_status sm_schedule_new(const sm_schedule_config *config,
 sm_schedule_answer sm_schedule_next(sm_schedule *s, uint64_t now_ns, uint32_t *item,
                                     uint64_t *until_ns);
 
-/** The item is no longer read (it is in fsync, verify, ...): its stream on the brick is free. */
-void sm_schedule_read_done(sm_schedule *s, uint32_t item);
+/** The item is no longer read (it is in fsync, verify, ...): its stream on the brick is free. How
+ *  long it took shows which bricks are slow. */
+void sm_schedule_read_done(sm_schedule *s, uint32_t item, uint64_t now_ns);
 /** It is over, for good. */
 void sm_schedule_done(sm_schedule *s, uint32_t item);
 /** A storage error. From the second in a row on, the item's brick is asked for one slide at a time,

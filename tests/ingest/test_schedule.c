@@ -87,7 +87,7 @@ static void a_brick_has_no_more_readers_than_it_may(void **state)
     assert_int_equal(give(s, 0), 3); /* brick 0 is busy */
     assert_int_equal(sm_schedule_streams(s, 0), 1);
     assert_int_equal(waits(s, 0), UINT64_MAX);
-    sm_schedule_read_done(s, 0); /* still out, but its brick is free */
+    sm_schedule_read_done(s, 0, 0); /* still out, but its brick is free */
     assert_int_equal(sm_schedule_streams(s, 0), 0);
     assert_int_equal(sm_schedule_out(s), 2);
     assert_int_equal(give(s, 0), 1);
@@ -131,6 +131,68 @@ static void the_least_busy_brick_is_served(void **state)
     for (uint32_t i = 0; i < 4; i++)
         assert_int_equal(give(blind, 0), i);
     sm_schedule_free(&blind);
+    sm_schedule_free(&s);
+}
+
+/* Gives the slide that must come next, and lets it be read for so long. */
+static void read_next(sm_schedule *s, uint32_t item, uint64_t *now, uint64_t ns)
+{
+    assert_int_equal(give(s, *now), item);
+    *now += ns;
+    sm_schedule_read_done(s, item, *now);
+    sm_schedule_done(s, item);
+}
+
+static void a_brick_that_all_would_wait_for_always_has_a_reader(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    sm_schedule_config config = PLAIN;
+    sm_schedule_item items[N];
+    for (uint32_t slow = 1; slow <= 10; slow += 9) { /* times the time of the others */
+        uint64_t now = 1;
+        config.n_bricks = 3;
+        for (uint32_t i = 0; i < N; i++) /* the longest slides of brick 0 are the shortest of all */
+            items[i] = (sm_schedule_item){i % 3 == 0 ? 100 : 110, i % 3};
+        items[0].bytes = items[1].bytes = items[2].bytes = 120;
+        sm_schedule *s = make(&config, items, N);
+        read_next(s, 0, &now, 100 * slow);
+        read_next(s, 1, &now, 100);
+        read_next(s, 2, &now, 100);
+        assert_int_equal(give(s, now), 4);                /* one place waits for nobody */
+        assert_int_equal(give(s, now), slow > 1 ? 3 : 5); /* slow: brick 0 goes first */
+        assert_int_equal(give(s, now), slow > 1 ? 5 : 3); /* each has a reader or gets one */
+        if (slow > 1) {
+            now += 1000;
+            sm_schedule_read_done(s, 3, now);
+            sm_schedule_done(s, 3);
+            assert_int_equal(give(s, now), 6);
+            now += 1000;
+            sm_schedule_return(s, 6); /* its rank went; the brick is idle once more */
+            assert_int_equal(give(s, now), 6);
+        }
+        sm_schedule_free(&s);
+    }
+}
+
+static void a_slow_brick_without_much_to_read_is_nobodys_hurry(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    sm_schedule_config config = PLAIN;
+    sm_schedule_item items[N];
+    uint64_t now = 1;
+    config.n_bricks = 3;
+    for (uint32_t i = 0; i < N; i++)
+        items[i] = (sm_schedule_item){110, 1 + i % 2};
+    items[0] = (sm_schedule_item){120, 0};
+    items[3] = (sm_schedule_item){10, 0};
+    items[1].bytes = items[2].bytes = 119;
+    sm_schedule *s = make(&config, items, N);
+    read_next(s, 0, &now, 1000);
+    read_next(s, 1, &now, 100);
+    read_next(s, 2, &now, 100);
+    assert_int_equal(give(s, now), 4);
     sm_schedule_free(&s);
 }
 
@@ -188,7 +250,7 @@ static void a_brick_that_fails_twice_is_asked_for_one_slide_at_a_time(void **sta
     assert_int_equal(waits(s, S), 2 * S);
     assert_int_equal(give(s, 2 * S), 0); /* the longest, due again by now */
     assert_int_equal(waits(s, 2 * S), UINT64_MAX);
-    sm_schedule_read_done(s, 0); /* it gave the bytes: the brick is back */
+    sm_schedule_read_done(s, 0, 0); /* it gave the bytes: the brick is back */
     assert_int_equal(give(s, 2 * S), 1);
     assert_int_equal(give(s, 2 * S), 2);
     assert_int_equal(give(s, 2 * S), 3);
@@ -259,12 +321,12 @@ static void what_is_told_twice_or_wrongly_changes_nothing(void **state)
     const sm_schedule_item items[] = {{10, 0}, {20, 0}};
     sm_schedule *s = make(&PLAIN, items, 2);
     assert_int_equal(give(s, 0), 1);
-    sm_schedule_read_done(s, 0);
+    sm_schedule_read_done(s, 0, 0);
     sm_schedule_done(s, 0);
     sm_schedule_return(s, 7);
     assert_false(sm_schedule_retry(s, 0, 0));
-    sm_schedule_read_done(s, 1);
-    sm_schedule_read_done(s, 1);
+    sm_schedule_read_done(s, 1, 0);
+    sm_schedule_read_done(s, 1, 0);
     assert_int_equal(sm_schedule_streams(s, 0), 0);
     sm_schedule_done(s, 1);
     sm_schedule_done(s, 1);
@@ -288,7 +350,7 @@ static void lack_of_memory_is_an_error(void **state)
     (void)state;
     const sm_schedule_item items[] = {{10, 0}};
     uint32_t shard = 0;
-    for (long n = 0; n < 9; n++) {
+    for (long n = 0; n < 10; n++) {
         sm_error err = SM_ERROR_INIT;
         sm_schedule *s = NULL;
         sm_alloc_fail_after(n);
@@ -340,7 +402,7 @@ static void random_runs_lose_and_double_nothing(void **state)
             const uint32_t k = sm_random_below(&r, n_held), i = held[k];
             const uint32_t fate = sm_random_below(&r, 8);
             if (fate == 0) {
-                sm_schedule_read_done(s, i);
+                sm_schedule_read_done(s, i, now);
                 continue;
             }
             held[k] = held[--n_held];
@@ -423,6 +485,8 @@ int main(void)
         cmocka_unit_test(a_brick_has_no_more_readers_than_it_may),
         cmocka_unit_test(slides_of_no_known_brick_are_not_limited),
         cmocka_unit_test(the_least_busy_brick_is_served),
+        cmocka_unit_test(a_brick_that_all_would_wait_for_always_has_a_reader),
+        cmocka_unit_test(a_slow_brick_without_much_to_read_is_nobodys_hurry),
         cmocka_unit_test(a_slide_that_all_would_wait_for_goes_first_wherever_it_is),
         cmocka_unit_test(a_storage_error_is_tried_again_later_and_later),
         cmocka_unit_test(a_brick_that_fails_twice_is_asked_for_one_slide_at_a_time),
