@@ -17,6 +17,19 @@ alive() {
     [[ ${stat##*) } != [ZX]* ]]
 }
 
+# kill_alive PID: SIGKILL; 1 if it was dead already. kill succeeds with a zombie too, so it is stopped
+# first: what is seen stopped was alive, and ends by SIGKILL alone.
+kill_alive() {
+    local stat i
+    kill -STOP "$1" 2>/dev/null || return 1
+    for ((i = 0; i < 3000; i++)); do # one that waits for a brick stops late
+        read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+        [[ ${stat##*) } != [TZX]* ]] || break
+        sleep 0.01
+    done
+    kill -KILL "$1" 2>/dev/null && [[ ${stat##*) } == T* ]]
+}
+
 # wait_for SECONDS COMMAND...: until COMMAND succeeds; 1 if it never did
 wait_for() {
     local end=$((${EPOCHREALTIME//[!0-9]/} + $1 * 1000000))

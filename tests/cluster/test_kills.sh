@@ -84,8 +84,7 @@ kill_merge() {
             grep -qzxsF "SLURM_CONF=$SLURM_CONF" "/proc/$pid/environ" || continue
             grep -qzsE '^SLURM_JOB_ID=' "/proc/$pid/environ" || continue
             killed="merge job"
-            kill -KILL "$pid" 2>/dev/null
-            return
+            kill_alive "$pid" && return
         done
         ((i % 200)) || queued "$merge" || return 1
         sleep 0.01
@@ -116,7 +115,7 @@ kill_one() {
     esac
     [[ -n $pid ]] || return 1
     killed="$(<"/proc/$pid/comm") of $(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SLURMD_NODENAME=//p')"
-    kill -KILL "$pid" 2>/dev/null
+    kill_alive "$pid"
 }
 
 # ---- after a kill ----
