@@ -197,7 +197,7 @@ static sm_status put_one_attempt(const bench_config *cfg, sm_catalog *catalog, u
         .brick = slide.brick,
         .began_ns = began,
         .ended_ns = began + INT64_C(35000000000),
-        .stage_ns = {12345678, 0, 0, 22345678901, 1234567890, 4567890123, 12345678, 345678},
+        .phase_ns = {12345678, 0, 0, 22345678901, 1234567890, 4567890123, 12345678, 345678},
         .bytes_in = slide.size_bytes,
         .bytes_out = slide.size_bytes / 10 * 9,
         .pixels = slide.size_bytes * 7,

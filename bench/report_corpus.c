@@ -347,14 +347,14 @@ static sm_status put_balance(const corpus *c, sm_error *err)
 
 /* ---- stages, sizes and times ---- */
 
-static void put_stages(const corpus *c)
+static void put_phases(const corpus *c)
 {
-    sm_bar bars[SM_STAGES];
+    sm_bar bars[SM_PHASES];
     double all = 0;
     char text[32];
-    for (int i = 0; i < SM_STAGES; i++) {
-        bars[i] = (sm_bar){.label = sm_stage_name((sm_stage)i),
-                           .value = (double)c->fig.stage_ns[i] / 1e9};
+    for (int i = 0; i < SM_PHASES; i++) {
+        bars[i] = (sm_bar){.label = sm_phase_name((sm_phase)i),
+                           .value = (double)c->fig.phase_ns[i] / 1e9};
         all += bars[i].value;
     }
     if (all <= 0)
@@ -363,7 +363,7 @@ static void put_stages(const corpus *c)
     sm_page_put(c->page, "<p>In all %s of ranks' time, the most of it in ",
                 sm_unit_text(SM_UNIT_SECONDS, all, text));
     const sm_bar *most = &bars[0];
-    for (int i = 1; i < SM_STAGES; i++)
+    for (int i = 1; i < SM_PHASES; i++)
         most = bars[i].value > most->value ? &bars[i] : most;
     sm_page_text(c->page, most->label);
     sm_page_put(c->page, " (%.0f%%).</p>\n", 100 * most->value / all);
@@ -375,7 +375,7 @@ static void put_stages(const corpus *c)
                               .x_name = "stage",
                               .y_name = "time",
                               .y_unit = SM_UNIT_SECONDS},
-                  bars, SM_STAGES);
+                  bars, SM_PHASES);
     sm_page_end(c->page);
 }
 
@@ -472,7 +472,7 @@ static void put_slowest(const corpus *c)
                     sm_unit_text(SM_UNIT_SECONDS, (double)a->took_ns / 1e9, took),
                     sm_human_bytes(a->bytes_in, bytes));
         if (a->most_ns > 0 && a->took_ns > 0)
-            sm_page_put(c->page, "<td>%s (%.0f%%)</td>", sm_stage_name(a->most),
+            sm_page_put(c->page, "<td>%s (%.0f%%)</td>", sm_phase_name(a->most),
                         fmin(100, 100 * (double)a->most_ns / (double)a->took_ns));
         else
             sm_page_put(c->page, "<td></td>");
@@ -497,7 +497,7 @@ static sm_status put_all(corpus *c, sm_error *err)
     sm_page_end(c->page);
     if (st == SM_OK)
         st = put_bricks(c, err);
-    put_stages(c);
+    put_phases(c);
     put_distributions(c);
     put_failures(c);
     put_slowest(c);

@@ -30,15 +30,15 @@ sm_slide_state sm_slide_state_parse(const char *name)
     return (sm_slide_state)i;
 }
 
-const char *sm_stage_name(sm_stage stage)
+const char *sm_phase_name(sm_phase phase)
 {
-    static const char *const NAMES[SM_STAGES] = {
-        [SM_STAGE_OPEN] = "open",       [SM_STAGE_COPY_IN] = "copy-in",
-        [SM_STAGE_HASH] = "hash",       [SM_STAGE_MILL] = "mill",
-        [SM_STAGE_FSYNC] = "fsync",     [SM_STAGE_VERIFY] = "verify",
-        [SM_STAGE_PUBLISH] = "publish", [SM_STAGE_OTHER] = "other",
+    static const char *const NAMES[SM_PHASES] = {
+        [SM_PHASE_OPEN] = "open",       [SM_PHASE_COPY_IN] = "copy-in",
+        [SM_PHASE_HASH] = "hash",       [SM_PHASE_MILL] = "mill",
+        [SM_PHASE_FSYNC] = "fsync",     [SM_PHASE_VERIFY] = "verify",
+        [SM_PHASE_PUBLISH] = "publish", [SM_PHASE_OTHER] = "other",
     };
-    return (unsigned)stage < SM_STAGES ? NAMES[stage] : "unknown";
+    return (unsigned)phase < SM_PHASES ? NAMES[phase] : "unknown";
 }
 
 const char *sm_attempt_kind_name(sm_attempt_kind kind)

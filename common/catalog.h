@@ -268,20 +268,21 @@ typedef struct sm_run_row {
 SM_NODISCARD sm_status sm_catalog_put_run(sm_catalog *catalog, const sm_run_row *run,
                                           sm_error *err);
 
-#define SM_STAGES 8
-/* Where the time of an attempt went; names in sm_stage_name: open, stage_in, read (mill: read, cut,
- * decode, encode, write), hash, fsync, verify, publish, wait. */
-typedef enum sm_stage {
-    SM_STAGE_OPEN,
-    SM_STAGE_COPY_IN,
-    SM_STAGE_HASH,
-    SM_STAGE_MILL,
-    SM_STAGE_FSYNC,
-    SM_STAGE_VERIFY,
-    SM_STAGE_PUBLISH,
-    SM_STAGE_OTHER,
-} sm_stage;
-const char *sm_stage_name(sm_stage stage);
+/* What an attempt did one after the other, so that these add up to its time on the wall (but for an
+ * fsync beside reading back). What threads did meanwhile: sm_stage, common/spent.h. */
+typedef enum sm_phase {
+    SM_PHASE_OPEN,
+    SM_PHASE_COPY_IN,
+    SM_PHASE_HASH, /* apart from the mill: hash-only jobs, parts, what cannot be streamed */
+    SM_PHASE_MILL, /* read, hash, cut, decode, encode, write, all at once */
+    SM_PHASE_FSYNC,
+    SM_PHASE_VERIFY,
+    SM_PHASE_PUBLISH,
+    SM_PHASE_OTHER,
+    SM_PHASES
+} sm_phase;
+/** "open", "copy-in"; "unknown". Static. */
+const char *sm_phase_name(sm_phase phase);
 
 typedef enum sm_attempt_kind {
     SM_ATTEMPT_CONVERT,
@@ -314,7 +315,7 @@ typedef struct sm_attempt_row {
     uint64_t generation; /* of the catalog its run read (journal head); 0: unknown */
     const char *brick;
     int64_t began_ns, ended_ns; /* wall clock */
-    uint64_t stage_ns[SM_STAGES];
+    uint64_t phase_ns[SM_PHASES];
     uint64_t bytes_in, bytes_out, pixels;
     /* what was learned: */
     bool has_source;

@@ -136,8 +136,8 @@ static const char *why_output_wrong(const sm_output_row *output)
 
 static const char *why_numbers_wrong(const sm_attempt_row *a)
 {
-    for (size_t i = 0; i < SM_STAGES; i++) {
-        if (a->stage_ns[i] > INT64_MAX)
+    for (size_t i = 0; i < SM_PHASES; i++) {
+        if (a->phase_ns[i] > INT64_MAX)
             return "a stage's time is no time";
     }
     if (a->began_ns <= 0 || a->ended_ns < a->began_ns)
@@ -272,8 +272,8 @@ static sm_status insert_attempt(sm_catalog *catalog, const sm_attempt_row *a, in
     sm_query_int_if(&query, a->generation != 0, a->generation);
     sm_query_int(&query, a->began_ns);
     sm_query_int(&query, a->ended_ns);
-    for (size_t i = 0; i < SM_STAGES; i++)
-        sm_query_int(&query, (int64_t)a->stage_ns[i]);
+    for (size_t i = 0; i < SM_PHASES; i++)
+        sm_query_int(&query, (int64_t)a->phase_ns[i]);
     sm_query_int(&query, (int64_t)a->bytes_in);
     sm_query_int(&query, (int64_t)a->bytes_out);
     sm_query_int(&query, (int64_t)a->pixels);
@@ -289,8 +289,8 @@ static sm_status insert_attempt(sm_catalog *catalog, const sm_attempt_row *a, in
 static uint64_t reading_ns(const sm_attempt_row *a)
 {
     if (a->kind == SM_ATTEMPT_HASH)
-        return a->stage_ns[SM_STAGE_HASH];
-    return a->stage_ns[a->stage_ns[SM_STAGE_COPY_IN] > 0 ? SM_STAGE_COPY_IN : SM_STAGE_MILL];
+        return a->phase_ns[SM_PHASE_HASH];
+    return a->phase_ns[a->phase_ns[SM_PHASE_COPY_IN] > 0 ? SM_PHASE_COPY_IN : SM_PHASE_MILL];
 }
 
 static void count_attempt(sm_catalog *catalog, const sm_attempt_row *a, int64_t brick)

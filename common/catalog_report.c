@@ -15,7 +15,7 @@ typedef struct attempt {
     sm_attempt_kind kind;
     sm_outcome_kind outcome;
     int64_t slide, brick, began_ns, ended_ns;
-    uint64_t stage_ns[SM_STAGES], bytes_in, bytes_out;
+    uint64_t phase_ns[SM_PHASES], bytes_in, bytes_out;
 } attempt;
 
 typedef struct example_list {
@@ -77,8 +77,8 @@ static sm_status read_attempt(sm_query *query, attempt *a, sm_error *err)
     a->ended_ns = sm_column_int(query, 5, 0, INT64_MAX);
     a->bytes_in = (uint64_t)sm_column_int(query, 6, 0, INT64_MAX);
     a->bytes_out = (uint64_t)sm_column_int(query, 7, 0, INT64_MAX);
-    for (int i = 0; i < SM_STAGES; i++)
-        a->stage_ns[i] = (uint64_t)sm_column_int(query, 8 + i, 0, INT64_MAX);
+    for (int i = 0; i < SM_PHASES; i++)
+        a->phase_ns[i] = (uint64_t)sm_column_int(query, 8 + i, 0, INT64_MAX);
     if (a->ended_ns < a->began_ns)
         sm_column_is_bad(query, 5, "is before the beginning");
     return sm_query_row_status(query, "attempt of slide", a->slide, err);
@@ -118,10 +118,10 @@ static void keep_if_slow(sm_figures *f, const attempt *a)
     size_t i = f->n_slowest;
     if (i == SM_FIGURE_SLOWEST && one.took_ns <= f->slowest[i - 1].took_ns)
         return;
-    for (int s = 0; s < SM_STAGES; s++) {
-        if (a->stage_ns[s] > one.most_ns) {
-            one.most = (sm_stage)s;
-            one.most_ns = a->stage_ns[s];
+    for (int s = 0; s < SM_PHASES; s++) {
+        if (a->phase_ns[s] > one.most_ns) {
+            one.most = (sm_phase)s;
+            one.most_ns = a->phase_ns[s];
         }
     }
     if (i < SM_FIGURE_SLOWEST)
@@ -144,8 +144,8 @@ static void add_attempt(sm_figures *f, const attempt *a)
         bin->n_hashed += a->outcome == SM_OUTCOME_OK;
     if (a->kind != SM_ATTEMPT_CONVERT)
         return;
-    for (int s = 0; s < SM_STAGES; s++)
-        f->stage_ns[s] += a->stage_ns[s];
+    for (int s = 0; s < SM_PHASES; s++)
+        f->phase_ns[s] += a->phase_ns[s];
     keep_if_slow(f, a);
     if (a->outcome == SM_OUTCOME_OK) {
         bin->n_converted++;

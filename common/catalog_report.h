@@ -22,7 +22,7 @@ typedef struct sm_figure_attempt {
     int64_t slide;
     uint64_t took_ns, bytes_in;
     sm_outcome_kind outcome;
-    sm_stage most; /* the stage that took most of it */
+    sm_phase most; /* the stage that took most of it */
     uint64_t most_ns;
     char path[256]; /* cleaned for display */
 } sm_figure_attempt;
@@ -39,7 +39,7 @@ typedef struct sm_figures {
     sm_figure_bin bins[SM_FIGURE_BINS];
     size_t n_bricks;                              /* as in sm_catalog_summary, the same order */
     double *brick_bytes;                          /* read: n_bricks rows of SM_FIGURE_BINS */
-    uint64_t stage_ns[SM_STAGES];                 /* of conversions */
+    uint64_t phase_ns[SM_PHASES];                 /* of conversions */
     uint64_t outcomes[SM_OUTCOME_LOST + 1];       /* of all attempts */
     uint64_t slide_bytes[SM_FIGURE_BUCKETS];      /* slides by size, without parts */
     uint64_t output_bytes[SM_FIGURE_BUCKETS];     /* pyramids by size */

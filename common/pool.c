@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "common/buf.h"
+#include "common/trace.h"
 
 typedef struct queued_job {
     sm_pool_job run;
@@ -31,14 +32,25 @@ struct sm_pool {
     worker *workers;
 };
 
+/* Under the lock. */
+static void wait_for_job(sm_pool *pool)
+{
+    if (pool->n > 0 || pool->stopping)
+        return;
+    const sm_span begin = sm_trace_begin();
+    while (pool->n == 0 && !pool->stopping)
+        pthread_cond_wait(&pool->has_job, &pool->lock);
+    sm_trace_end(SM_TRACE_IDLE, begin);
+}
+
 static void *worker_main(void *arg)
 {
     const worker *self = arg;
     sm_pool *pool = self->pool;
+    sm_trace_name_thread("worker", (int)self->index);
     pthread_mutex_lock(&pool->lock);
     for (;;) {
-        while (pool->n == 0 && !pool->stopping)
-            pthread_cond_wait(&pool->has_job, &pool->lock);
+        wait_for_job(pool);
         if (pool->n == 0)
             break;
         const queued_job job = pool->queue[pool->first];

@@ -280,7 +280,7 @@ sm_status sm_sink_create(const char *path, const sm_sink_config *config, sm_sink
 static sm_status reap(sm_sink *sink, sm_error *err)
 {
     sm_ring_op *op = NULL;
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     sm_status st = sm_ring_wait(sink->ring, &op, err);
     sm_trace_end(SM_TRACE_WRITE_WAIT, begin);
     if (st != SM_OK)
@@ -399,7 +399,7 @@ static sm_status append(sm_sink *sink, const void *bytes, size_t len, sm_error *
 sm_status sm_sink_append(sm_sink *sink, const void *bytes, size_t len, uint64_t *offset,
                          sm_error *err)
 {
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     *offset = sink->size;
     const sm_status st = append(sink, bytes, len, err);
     sm_trace_end(SM_TRACE_WRITE, begin);

@@ -73,7 +73,7 @@ static sm_status read_all(const sm_sink *sink, sm_stream *stream, chunk_check *c
             st = sm_stream_next(stream, &block, err);
         if (st != SM_OK || block.len == 0)
             return st;
-        const uint64_t begin = sm_trace_begin();
+        const sm_span begin = sm_trace_begin();
         st = sm_hasher_update(sha256, block.bytes, block.len, err);
         if (st == SM_OK)
             st = check_block(check, sink, &block, err);
@@ -110,7 +110,7 @@ static sm_status read_back(const sm_sink *sink, bool past_cache, sm_digest *sha2
     else if (check.n > 0)
         check.current = &check.chunks[check.next++];
     const sm_stream_config config = {.past_cache = past_cache};
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin_verify();
     sm_status st = open_source(sink, &source, err);
     if (st == SM_OK)
         st = sm_hasher_new(SM_DIGEST_SHA256, &whole, err);
@@ -169,7 +169,7 @@ static sm_status sync_and_close(sm_sink *sink, sm_sink_result *result, sm_error 
 
 static sm_status make_durable(sm_sink *sink, sm_sink_result *result, sm_error *err)
 {
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     const sm_status st = sync_and_close(sink, result, err);
     sm_trace_end(SM_TRACE_FSYNC, begin);
     return st;
@@ -313,7 +313,7 @@ sm_status sm_sink_commit(sm_sink **sink, sm_sink_result *result, sm_error *err)
     if (s->state != SINK_VERIFIED)
         return sm_fail(err, SM_ERR_INTERNAL, "%s: commit before verify", s->path);
     const uint64_t start = sm_now_ns();
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     st = publish(s, err);
     sm_trace_end(SM_TRACE_PUBLISH, begin);
     result->publish_ns = sm_now_ns() - start;

@@ -30,7 +30,8 @@ struct sm_stream {
     uint64_t n_blocks, next, submitted; /* block numbers */
     size_t n_slots;
     stream_slot *slots;
-    uint8_t *memory; /* n_slots * block_bytes */
+    uint8_t *memory;    /* n_slots * block_bytes */
+    uint64_t waited_ns; /* when the last wait ended; 0: the last block was there already */
     bool failed;
     sm_error failure; /* said again by every later call */
 };
@@ -188,6 +189,19 @@ static sm_status next_from_file(sm_stream *stream, sm_block *block, sm_error *er
     return SM_OK;
 }
 
+/* A block that is waited for was asked for long before: from the end of one wait to the end of the
+ * next the storage had no rest, so that is how long it takes for a block, whatever is done with it.
+ */
+static void tell_delivery(sm_stream *stream, uint64_t begin_ns, size_t len)
+{
+    enum { WAITED_NS = 50000 }; /* less is the cost of asking */
+    const uint64_t now = sm_now_ns();
+    const bool waited = now - begin_ns >= WAITED_NS;
+    if (waited && stream->waited_ns != 0)
+        sm_trace_delivered(len, now - stream->waited_ns);
+    stream->waited_ns = waited ? now : 0;
+}
+
 sm_status sm_stream_next(sm_stream *stream, sm_block *block, sm_error *err)
 {
     const sm_source *source = stream->source;
@@ -203,9 +217,10 @@ sm_status sm_stream_next(sm_stream *stream, sm_block *block, sm_error *err)
         const size_t len = left < stream->block_bytes ? (size_t)left : stream->block_bytes;
         *block = (sm_block){source->bytes + offset, len, offset};
     } else {
-        const uint64_t begin = sm_trace_begin();
+        const sm_span begin = sm_trace_begin();
         const sm_status st = next_from_file(stream, block, err);
         sm_trace_end(SM_TRACE_READ_WAIT, begin);
+        tell_delivery(stream, begin.begin_ns, block->len);
         if (st != SM_OK)
             return st;
     }

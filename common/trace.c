@@ -1,11 +1,13 @@
-/* Spans of work as a Chrome trace. Owns the file and, for every thread that has been in a span, a
- * buffer of fixed size, which is formatted and written whenever it is full. */
+/* Spans of work: their sums, and a Chrome trace of them. Owns the sums of threads that have ended,
+ * the file and, for every thread that has been in a span while it is traced, a buffer of fixed
+ * size, which is formatted and written whenever it is full. */
 #include "common/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@ static const char *const STAGE_NAMES[SM_TRACE_STAGES] = {
     [SM_TRACE_PLAN] = "plan",
     [SM_TRACE_READ_WAIT] = "read-wait",
     [SM_TRACE_HASH] = "hash",
+    [SM_TRACE_COPY_IN] = "copy-in",
     [SM_TRACE_CUT] = "cut",
     [SM_TRACE_FEED_WAIT] = "feed-wait",
     [SM_TRACE_COPY] = "copy",
@@ -43,6 +46,7 @@ static const char *const STAGE_NAMES[SM_TRACE_STAGES] = {
     [SM_TRACE_FSYNC] = "fsync",
     [SM_TRACE_VERIFY] = "verify",
     [SM_TRACE_PUBLISH] = "publish",
+    [SM_TRACE_IDLE] = "idle",
 };
 
 typedef struct span {
@@ -74,7 +78,7 @@ static struct {
     atomic_uint run; /* which trace of the process: buffers of an earlier one are gone */
 } trace = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
 
-atomic_bool sm_trace_is_on;
+static atomic_bool is_on;
 
 static _Thread_local struct {
     unsigned run;
@@ -83,9 +87,94 @@ static _Thread_local struct {
     char name[32];
 } own;
 
-uint64_t sm_trace_clock(void)
+/* ---- sums ---- */
+
+enum { SUMS = 2 * SM_TRACE_STAGES + 2 }; /* the numbers of an sm_trace_sums */
+
+/* Written by its thread alone, read by whoever sums: relaxed loads and stores are enough. */
+typedef struct account {
+    struct account *previous, *next;
+    atomic_uint_fast64_t sums[SUMS];
+} account;
+
+static struct {
+    pthread_mutex_t lock; /* all but once and key */
+    account *first;       /* of threads that live */
+    uint64_t gone[SUMS];  /* of those that have ended */
+    pthread_once_t once;
+    pthread_key_t key; /* for its destructor, which runs before the thread can be joined */
+    bool has_key;
+} accounts = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
+
+static _Thread_local struct {
+    account account;
+    uint64_t spent_ns; /* sum of the stages */
+    bool known;        /* the account is in the list, or cannot be */
+    bool verifying;
+} mine;
+
+static void close_account(void *arg)
 {
-    return sm_now_ns();
+    account *a = arg;
+    pthread_mutex_lock(&accounts.lock);
+    for (size_t i = 0; i < SUMS; i++)
+        accounts.gone[i] += atomic_load_explicit(&a->sums[i], memory_order_relaxed);
+    if (a->next != NULL)
+        a->next->previous = a->previous;
+    *(a->previous != NULL ? &a->previous->next : &accounts.first) = a->next;
+    pthread_mutex_unlock(&accounts.lock);
+}
+
+static void make_key(void)
+{
+    accounts.has_key = pthread_key_create(&accounts.key, close_account) == 0;
+}
+
+/* A thread whose account could not be taken back at its end is not counted. */
+static void open_account(void)
+{
+    account *a = &mine.account;
+    mine.known = true;
+    (void)pthread_once(&accounts.once, make_key);
+    if (!accounts.has_key || pthread_setspecific(accounts.key, a) != 0)
+        return;
+    pthread_mutex_lock(&accounts.lock);
+    a->next = accounts.first;
+    if (a->next != NULL)
+        a->next->previous = a;
+    accounts.first = a;
+    pthread_mutex_unlock(&accounts.lock);
+}
+
+static void add(size_t i, uint64_t n)
+{
+    atomic_uint_fast64_t *sum = &mine.account.sums[i];
+    const uint64_t now = atomic_load_explicit(sum, memory_order_relaxed) + n;
+    atomic_store_explicit(sum, now, memory_order_relaxed);
+}
+
+void sm_trace_delivered(uint64_t bytes, uint64_t ns)
+{
+    if (mine.verifying)
+        return; /* the output, not the source */
+    if (!mine.known)
+        open_account();
+    add((size_t)2 * SM_TRACE_STAGES, bytes);
+    add((size_t)2 * SM_TRACE_STAGES + 1, ns);
+}
+
+void sm_trace_sum(sm_trace_sums *sums)
+{
+    uint64_t all[SUMS];
+    pthread_mutex_lock(&accounts.lock);
+    memcpy(all, accounts.gone, sizeof all);
+    for (account *a = accounts.first; a != NULL; a = a->next)
+        for (size_t i = 0; i < SUMS; i++)
+            all[i] += atomic_load_explicit(&a->sums[i], memory_order_relaxed);
+    pthread_mutex_unlock(&accounts.lock);
+    memcpy(sums->ns, all, sizeof sums->ns);
+    sums->delivered_bytes = all[2 * SM_TRACE_STAGES];
+    sums->delivered_ns = all[2 * SM_TRACE_STAGES + 1];
 }
 
 /* ---- text ---- */
@@ -95,7 +184,7 @@ static void fail(const sm_error *err)
     if (!trace.failed)
         trace.failure = *err;
     trace.failed = true;
-    atomic_store(&sm_trace_is_on, false);
+    atomic_store(&is_on, false);
 }
 
 static void write_text(void)
@@ -213,14 +302,11 @@ static thread_spans *own_spans(void)
     return t;
 }
 
-void sm_trace_record(sm_trace_stage stage, uint64_t begin_ns)
+static void record(sm_trace_stage stage, uint64_t begin_ns, uint64_t end_ns)
 {
-    if (!atomic_load_explicit(&sm_trace_is_on, memory_order_relaxed))
-        return; /* it failed while the span went on */
-    const uint64_t end_ns = sm_now_ns();
     thread_spans *t = own_spans();
-    if (t == NULL)
-        return;
+    if (t == NULL || begin_ns < trace.start_ns)
+        return; /* it began before the trace did */
     t->spans[t->n++] = (span){begin_ns, end_ns, stage};
     if (t->n < SPANS)
         return;
@@ -229,9 +315,34 @@ void sm_trace_record(sm_trace_stage stage, uint64_t begin_ns)
     pthread_mutex_unlock(&trace.lock);
 }
 
+sm_span sm_trace_begin(void)
+{
+    if (!mine.known)
+        open_account();
+    return (sm_span){sm_now_ns(), mine.spent_ns};
+}
+
+sm_span sm_trace_begin_verify(void)
+{
+    mine.verifying = true;
+    return sm_trace_begin();
+}
+
+void sm_trace_end(sm_trace_stage stage, sm_span span)
+{
+    const uint64_t end_ns = sm_now_ns();
+    const uint64_t self = end_ns - span.begin_ns - (mine.spent_ns - span.spent_ns);
+    add((mine.verifying ? SM_TRACE_STAGES : 0) + (size_t)stage, self);
+    mine.spent_ns += self;
+    if (stage == SM_TRACE_VERIFY)
+        mine.verifying = false;
+    if (atomic_load_explicit(&is_on, memory_order_relaxed))
+        record(stage, span.begin_ns, end_ns);
+}
+
 void sm_trace_name_thread(const char *name, int index)
 {
-    if (!atomic_load_explicit(&sm_trace_is_on, memory_order_relaxed))
+    if (!atomic_load_explicit(&is_on, memory_order_relaxed))
         return;
     const unsigned run = atomic_load_explicit(&trace.run, memory_order_acquire);
     if (own.name_run == run)
@@ -301,7 +412,7 @@ sm_status sm_trace_start(const char *path, sm_error *err)
     put_text(HEAD);
     trace.start_ns = sm_now_ns();
     atomic_fetch_add_explicit(&trace.run, 1, memory_order_release);
-    atomic_store(&sm_trace_is_on, true);
+    atomic_store(&is_on, true);
     sm_trace_name_thread("main", -1);
     return SM_OK;
 }
@@ -310,7 +421,7 @@ sm_status sm_trace_stop(sm_error *err)
 {
     if (trace.fd < 0)
         return SM_OK;
-    atomic_store(&sm_trace_is_on, false);
+    atomic_store(&is_on, false);
     pthread_mutex_lock(&trace.lock);
     for (thread_spans *t = trace.threads, *next; t != NULL; t = next) {
         next = t->next;

@@ -1,11 +1,10 @@
-/* Where the time of one conversion went: spans of work, written as a Chrome trace (JSON array of
- * complete events, timestamps in us), which Perfetto and chrome://tracing open. One lane for each
- * thread and stage. Off unless started: then a span costs one branch.
+/* Where the time of one conversion went: spans of work or waiting. They are always added up, by
+ * stage (common/spent.h), for two clock reads and no lock. If a trace is started they are also
+ * written as a Chrome trace (JSON array of complete events, timestamps in us), which Perfetto and
+ * chrome://tracing open, one lane for each thread and stage.
  * Source of the format: "Trace Event Format", sections JSON Array Format and Complete Events. */
 #ifndef SM_COMMON_TRACE_H
 #define SM_COMMON_TRACE_H
-
-#include <stdatomic.h>
 
 #include "common/buf.h"
 
@@ -16,6 +15,7 @@ typedef enum sm_trace_stage {
     SM_TRACE_PLAN,
     SM_TRACE_READ_WAIT, /* for a block or tile of the source, or of what is read back */
     SM_TRACE_HASH,
+    SM_TRACE_COPY_IN, /* into the scratch copy */
     SM_TRACE_CUT,
     SM_TRACE_FEED_WAIT, /* until a worker or the order of the output has room; inside cut */
     SM_TRACE_COPY,
@@ -29,26 +29,36 @@ typedef enum sm_trace_stage {
     SM_TRACE_FSYNC,
     SM_TRACE_VERIFY, /* its read-wait and hash lie inside */
     SM_TRACE_PUBLISH,
+    SM_TRACE_IDLE, /* a worker without a tile to work on */
     SM_TRACE_STAGES
 } sm_trace_stage;
 
-/* Of this file's inline functions only. */
-extern atomic_bool sm_trace_is_on;
-uint64_t sm_trace_clock(void);
-void sm_trace_record(sm_trace_stage stage, uint64_t begin_ns);
+/* A span that has begun. */
+typedef struct sm_span {
+    uint64_t begin_ns;
+    uint64_t spent_ns; /* what the thread had in its sums: what comes on top lies inside the span */
+} sm_span;
 
-/** A span begins; 0 when nothing is traced. Any thread. */
-static inline uint64_t sm_trace_begin(void)
-{
-    return atomic_load_explicit(&sm_trace_is_on, memory_order_relaxed) ? sm_trace_clock() : 0;
-}
+/** A span begins. Any thread. */
+sm_span sm_trace_begin(void);
 
-/** The span that began at begin_ns ends now, on the thread it began on. */
-static inline void sm_trace_end(sm_trace_stage stage, uint64_t begin_ns)
-{
-    if (begin_ns != 0)
-        sm_trace_record(stage, begin_ns);
-}
+/** The same for SM_TRACE_VERIFY: until its end, all that the thread spends is verify's. */
+sm_span sm_trace_begin_verify(void);
+
+/** The span ends now, on the thread it began on. Its stage is charged with what no span inside it
+ *  was charged with. */
+void sm_trace_end(sm_trace_stage stage, sm_span span);
+
+/** Bytes that the source took this long to deliver, while the calling thread waited for them. */
+void sm_trace_delivered(uint64_t bytes, uint64_t ns);
+
+/* What all threads of the process have spent so far, those that have ended too. */
+typedef struct sm_trace_sums {
+    uint64_t ns[2][SM_TRACE_STAGES]; /* [1]: inside of verify */
+    uint64_t delivered_bytes, delivered_ns;
+} sm_trace_sums;
+/** Any time; spans that have not ended are not in it. */
+void sm_trace_sum(sm_trace_sums *sums);
 
 /** Say what the calling thread is called in its lanes: `name`, or "name N" if index is not
  *  negative. The first call counts, later ones cost a branch; name is a string literal. A thread

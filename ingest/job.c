@@ -300,12 +300,12 @@ void sm_job_clear(sm_job *job)
 
 /* ---- outcomes ---- */
 
-static void put_stages(sm_json_writer *w, const uint64_t stage_ns[SM_STAGES])
+static void put_phases(sm_json_writer *w, const uint64_t phase_ns[SM_PHASES])
 {
     sm_json_open(w, "stages", '{');
-    for (int i = 0; i < SM_STAGES; i++)
-        if (stage_ns[i] > 0)
-            sm_json_put_u64(w, sm_stage_name((sm_stage)i), stage_ns[i]);
+    for (int i = 0; i < SM_PHASES; i++)
+        if (phase_ns[i] > 0)
+            sm_json_put_u64(w, sm_phase_name((sm_phase)i), phase_ns[i]);
     sm_json_close(w, '}');
 }
 
@@ -367,7 +367,7 @@ void sm_json_put_outcome(sm_json_writer *w, const sm_outcome *o)
         sm_json_put_text(w, "brick", o->brick);
     sm_json_put_i64(w, "began", o->began_ns);
     sm_json_put_i64(w, "ended", o->ended_ns);
-    put_stages(w, o->stage_ns);
+    put_phases(w, o->phase_ns);
     sm_json_put_u64(w, "bytes_in", o->bytes_in);
     sm_json_put_u64(w, "bytes_out", o->bytes_out);
     sm_json_put_u64(w, "pixels", o->pixels);
@@ -392,13 +392,13 @@ sm_status sm_outcome_to_json(const sm_outcome *outcome, sm_buf *out, sm_error *e
     return w.st;
 }
 
-static sm_status read_stages(const cJSON *object, uint64_t stage_ns[SM_STAGES], sm_error *err)
+static sm_status read_phases(const cJSON *object, uint64_t phase_ns[SM_PHASES], sm_error *err)
 {
-    sm_json_field fields[SM_STAGES];
-    for (int i = 0; i < SM_STAGES; i++)
+    sm_json_field fields[SM_PHASES];
+    for (int i = 0; i < SM_PHASES; i++)
         fields[i] =
-            (sm_json_field){sm_stage_name((sm_stage)i), SM_JSON_U64, false, &stage_ns[i], 0};
-    return sm_json_read(object, fields, SM_STAGES, err);
+            (sm_json_field){sm_phase_name((sm_phase)i), SM_JSON_U64, false, &phase_ns[i], 0};
+    return sm_json_read(object, fields, SM_PHASES, err);
 }
 
 /* SHA-256 first, perhaps another kind behind it. */
@@ -530,7 +530,7 @@ static sm_status read_outcome(const cJSON *object, sm_outcome *o, sm_error *err)
         !(sm_json_attempt_kind(kind, &o->kind) && outcome_parse(outcome, &o->outcome)))
         st = sm_fail(err, SM_ERR_FORMAT, "\"kind\" or \"outcome\" is none of ours");
     if (st == SM_OK && stages != NULL)
-        st = read_stages(stages, o->stage_ns, err);
+        st = read_phases(stages, o->phase_ns, err);
     if (st == SM_OK)
         st = read_outcome_files(source, output, parts, o, err);
     return st == SM_OK ? check_outcome(o, err) : st;

@@ -69,7 +69,7 @@ typedef struct sm_outcome {
     char error[512];
     char brick[256]; /* as the worker's own open of the slide says; "" unknown */
     int64_t began_ns, ended_ns;
-    uint64_t stage_ns[SM_STAGES];
+    uint64_t phase_ns[SM_PHASES];
     uint64_t bytes_in, bytes_out, pixels;
     bool has_source;
     uint64_t source_bytes;

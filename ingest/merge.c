@@ -201,7 +201,7 @@ static sm_attempt_row attempt_of(const fold *f, const sm_journal_event *event)
             strcmp(o->error_class, SM_CLASS_MISSING) == 0 ? SM_OUTPUT_MISSING : SM_OUTPUT_DAMAGED;
     if (row.ended_ns < row.began_ns) /* the clock was set back meanwhile */
         row.began_ns = row.ended_ns;
-    memcpy(row.stage_ns, o->stage_ns, sizeof row.stage_ns);
+    memcpy(row.phase_ns, o->phase_ns, sizeof row.phase_ns);
     memcpy(row.source_digests, o->source_digests, sizeof row.source_digests);
     return row;
 }

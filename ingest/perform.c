@@ -479,13 +479,13 @@ static void describe_levels(const sm_plan *plan, char *text, size_t cap)
 static void take_times(task *t, const sm_convert_report *r)
 {
     const sm_convert_times *times = &r->times;
-    uint64_t *ns = t->o->stage_ns;
-    ns[SM_STAGE_OPEN] = times->open_ns;
-    ns[r->staged ? SM_STAGE_COPY_IN : SM_STAGE_HASH] = times->stage_in_ns;
-    ns[SM_STAGE_MILL] = times->mill_ns;
-    ns[SM_STAGE_FSYNC] = times->fsync_ns;
-    ns[SM_STAGE_VERIFY] = times->verify_ns;
-    ns[SM_STAGE_PUBLISH] = times->publish_ns;
+    uint64_t *ns = t->o->phase_ns;
+    ns[SM_PHASE_OPEN] = times->open_ns;
+    ns[r->staged ? SM_PHASE_COPY_IN : SM_PHASE_HASH] = times->stage_in_ns;
+    ns[SM_PHASE_MILL] = times->mill_ns;
+    ns[SM_PHASE_FSYNC] = times->fsync_ns;
+    ns[SM_PHASE_VERIFY] = times->verify_ns;
+    ns[SM_PHASE_PUBLISH] = times->publish_ns;
 }
 
 static void take_report(task *t, const sm_convert_report *r)
@@ -615,11 +615,11 @@ static sm_status do_job(task *t, sm_error *err)
 
 static void account(task *t, uint64_t total_ns)
 {
-    uint64_t *ns = t->o->stage_ns, sum = 0;
-    ns[SM_STAGE_HASH] += t->hash_ns;
-    for (int i = 0; i < SM_STAGES; i++)
+    uint64_t *ns = t->o->phase_ns, sum = 0;
+    ns[SM_PHASE_HASH] += t->hash_ns;
+    for (int i = 0; i < SM_PHASES; i++)
         sum += ns[i];
-    ns[SM_STAGE_OTHER] += total_ns > sum ? total_ns - sum : 0;
+    ns[SM_PHASE_OTHER] += total_ns > sum ? total_ns - sum : 0;
     t->o->bytes_in = t->base_bytes;
     t->o->peak_rss_bytes = sm_peak_rss_bytes();
 }

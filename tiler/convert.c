@@ -84,7 +84,7 @@ static void describe_source(conversion *c)
 static sm_status plan_and_order(conversion *c, sm_order *order, sm_error *err)
 {
     sm_plan_options plan_options = c->o->plan;
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     plan_options.unfit = (const char(*)[128])c->unfit;
     sm_status st = sm_plan_make(c->slide, &plan_options, &c->report->plan, err);
     if (st == SM_OK)
@@ -192,7 +192,7 @@ static sm_status check_structure(conversion *c, const sm_sink *sink, sm_error *e
     const sm_plan *plan = &c->report->plan;
     sm_source *source = NULL;
     sm_slide *slide = NULL;
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin_verify();
     sm_status st = sm_source_open(sm_sink_temp_path(sink), &source, err);
     if (st == SM_OK)
         st = sm_slide_open(source, &slide, err);
@@ -379,9 +379,11 @@ sm_status sm_convert(const char *in, const char *out, const sm_convert_options *
                      sm_convert_report *report, sm_error *err)
 {
     const uint64_t start = sm_now_ns();
+    sm_spent before;
     conversion c = {.in = in, .out = out, .o = options, .report = report};
     *report = (sm_convert_report){.threads = options->threads, .io_backend = "none"};
-    const uint64_t begin = sm_trace_begin();
+    sm_spent_now(&before);
+    const sm_span begin = sm_trace_begin();
     sm_status st = open_slide(&c, err);
     sm_trace_end(SM_TRACE_OPEN, begin);
     report->times.open_ns = sm_now_ns() - start;
@@ -394,6 +396,7 @@ sm_status sm_convert(const char *in, const char *out, const sm_convert_options *
     sm_source_close(&c.staged);
     sm_stage_remove(&c.staged_path);
     sm_source_close(&c.source);
+    sm_spent_since(&before, &report->spent);
     report->times.total_ns = sm_now_ns() - start;
     return st;
 }

@@ -4,6 +4,7 @@
 
 #include "common/digest.h"
 #include "common/sink.h"
+#include "common/spent.h"
 #include "tiler/mill.h"
 #include "tiler/plan.h"
 #include "tiler/profile.h"
@@ -69,6 +70,7 @@ typedef struct sm_convert_report {
     uint64_t memory_bound_bytes;
     unsigned threads;
     sm_convert_times times;
+    sm_spent spent; /* by all threads */
 } sm_convert_report;
 
 /**

@@ -134,7 +134,6 @@ static void batch_work(void *arg, unsigned worker)
     sm_mill *m = b->mill;
     const uint8_t *bytes = b->bytes.data;
     const uint64_t *lens = b->lens;
-    sm_trace_name_thread("worker", (int)worker);
     for (uint32_t k = 0; k < b->n_units && !atomic_load(&m->failed); k++) {
         const sm_unit unit = m->order->units[b->first + k];
         const sm_level *l = sm_slide_level(m->slide, unit.level);
@@ -175,7 +174,7 @@ static sm_status dispatch(feeder *f)
         batch_free(b);
         return SM_OK;
     }
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     sm_reorder_wait(f->m->queue, b->first + b->n_units - 1);
     sm_pool_put(f->m->pool, batch_work, b);
     sm_trace_end(SM_TRACE_FEED_WAIT, begin);
@@ -264,7 +263,7 @@ static sm_status cut_block(feeder *f, const sm_block *block, sm_error *err)
 static sm_status hash_block(const sm_block *block, sm_hasher *sha256, sm_hasher *other,
                             sm_error *err)
 {
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     sm_status st = sm_hasher_update(sha256, block->bytes, block->len, err);
     if (st == SM_OK && other != NULL)
         st = sm_hasher_update(other, block->bytes, block->len, err);
@@ -286,7 +285,7 @@ static sm_status feed_stream(feeder *f, sm_hasher *sha256, sm_hasher *other, sm_
             st = sm_stream_next(stream, &block, err);
         if (st != SM_OK || block.len == 0)
             break;
-        const uint64_t cut = sm_trace_begin();
+        const sm_span cut = sm_trace_begin();
         st = cut_block(f, &block, err);
         sm_trace_end(SM_TRACE_CUT, cut);
         if (st == SM_OK)
@@ -341,7 +340,7 @@ static sm_status feed_extents(feeder *f, sm_error *err)
         if (st == SM_OK)
             st = begin_unit(f, err);
         for (uint32_t p = 0; st == SM_OK && p < mill_pieces(l); p++) {
-            const uint64_t begin = sm_trace_begin();
+            const sm_span begin = sm_trace_begin();
             st = sm_fetch_next(fetch, &piece, err);
             sm_trace_end(SM_TRACE_READ_WAIT, begin);
             if (st == SM_OK)
@@ -439,7 +438,9 @@ sm_status sm_mill_run(sm_mill *m, sm_sink *sink, sm_bigtiff *tiff, sm_mill_resul
         st = feed(m, err);
     if (st != SM_OK && m->queue != NULL)
         sm_reorder_abort(m->queue);
+    const sm_span begin = sm_trace_begin();
     sm_pool_free(&m->pool); /* drains */
+    sm_trace_end(SM_TRACE_FEED_WAIT, begin);
     return m->queue != NULL ? conclude(m, st, err) : st;
 }
 

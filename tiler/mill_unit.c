@@ -53,7 +53,7 @@ sm_status mill_pyramid_tile(void *user, unsigned worker, uint32_t stage, uint32_
     if (w->encoder == NULL)
         st = sm_encoder_open(&m->plan->encode, &w->encoder, err);
     sm_buf bytes = {0};
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     if (st == SM_OK)
         st = sm_encoder_tile(w->encoder, rgb, &bytes, err);
     sm_trace_end(SM_TRACE_ENCODE, begin);
@@ -116,7 +116,7 @@ static sm_status copied_bytes(unit_job *j, sm_error *err)
 
 static sm_status prepare_copy(unit_job *j, sm_error *err)
 {
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     const sm_status st = copied_bytes(j, err);
     sm_trace_end(SM_TRACE_COPY, begin);
     return st;
@@ -160,7 +160,7 @@ static sm_status decode_retile(unit_job *j, uint8_t *half, size_t stride, sm_err
     sm_status st = retiler_for(j, &r, err);
     if (st != SM_OK)
         return st;
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     st = sm_retile_decode(r, j->bytes, j->len, half, stride, err);
     sm_trace_end(SM_TRACE_RETILE, begin);
     if (st == SM_ERR_FORMAT) {
@@ -182,7 +182,7 @@ static sm_status decode(unit_job *j, unsigned denom, uint8_t *rgb, size_t stride
         st = decode_retile(j, NULL, 0, err);
     if (st != SM_OK)
         return st;
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     st = sm_decoder_tile(d, j->bytes, j->len, j->plane_lens, j->unit.tile, denom, rgb, stride, err);
     sm_trace_end(denom == 1 ? SM_TRACE_DECODE : SM_TRACE_MAKE, begin);
     return st;
@@ -200,7 +200,7 @@ static sm_status effects(unit_job *j, sm_error *err)
 {
     sm_status st = SM_OK;
     if (j->use->retile_to != SM_NO_LEVEL) {
-        const uint64_t begin = sm_trace_begin();
+        const sm_span begin = sm_trace_begin();
         st = sm_retile_move(j->w->retilers[j->unit.level], j->unit.tile, j->seq, err);
         sm_trace_end(SM_TRACE_RETILE, begin);
     }

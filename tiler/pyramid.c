@@ -158,7 +158,7 @@ static sm_status finish(sm_pyramid *p, unsigned worker, uint32_t stage, uint32_t
             size_t stride = 0;
             st = sm_pyramid_begin(p, s->desc.child, to.x, to.y, to.w, to.h, &dst, &stride, err);
             if (st == SM_OK) {
-                const uint64_t begin = sm_trace_begin();
+                const sm_span begin = sm_trace_begin();
                 sm_downsample_2x2(c->rgb, p->stride, b.w, b.h, dst, stride, to.w, to.h);
                 sm_trace_end(SM_TRACE_DOWNSAMPLE, begin);
                 st = sm_pyramid_end(p, worker, s->desc.child, to, seq, err);

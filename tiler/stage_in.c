@@ -15,7 +15,7 @@
 
 static sm_status write_all(int fd, const sm_block *block, const char *path, sm_error *err)
 {
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     for (size_t done = 0; done < block->len;) {
         const ssize_t n = write(fd, block->bytes + done, block->len - done);
         if (n < 0 && errno == EINTR)
@@ -24,13 +24,13 @@ static sm_status write_all(int fd, const sm_block *block, const char *path, sm_e
             return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot write the scratch copy", path);
         done += (size_t)n;
     }
-    sm_trace_end(SM_TRACE_WRITE, begin);
+    sm_trace_end(SM_TRACE_COPY_IN, begin);
     return SM_OK;
 }
 
 static sm_status hash_block(sm_hasher *hasher, const uint8_t *bytes, size_t len, sm_error *err)
 {
-    const uint64_t begin = sm_trace_begin();
+    const sm_span begin = sm_trace_begin();
     const sm_status st = sm_hasher_update(hasher, bytes, len, err);
     sm_trace_end(SM_TRACE_HASH, begin);
     return st;

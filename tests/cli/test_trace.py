@@ -61,7 +61,7 @@ class Trace(harness.Case):
                 self.assertGreaterEqual(begin, end - ROUNDING_US, f"spans of {lane} overlap")
 
     def stages(self, lanes):
-        return {lane.split(": ")[1] for lane in lanes}
+        return {lane.split(": ")[1] for lane in lanes} - {"idle"}  # if there was time for it
 
     def test_a_transcode_shows_all_its_stages(self):
         lanes, wall_us = self.traced("--tiles", "transcode", "--levels", "dyadic")

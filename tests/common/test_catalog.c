@@ -509,7 +509,7 @@ static void names_and_states_agree(void **state)
         assert_int_equal(sm_slide_state_parse(sm_slide_state_name((sm_slide_state)i)), i);
     assert_int_equal(sm_slide_state_parse("nothing"), SM_SLIDE_STATES);
     assert_string_equal(sm_slide_state_name(SM_SLIDE_STATES), "unknown");
-    assert_string_equal(sm_stage_name(SM_STAGE_COPY_IN), "copy-in");
+    assert_string_equal(sm_phase_name(SM_PHASE_COPY_IN), "copy-in");
     assert_string_equal(sm_attempt_kind_name(SM_ATTEMPT_CHECK_OUTPUT), "check-output");
     assert_string_equal(sm_outcome_kind_name(SM_OUTCOME_LOST), "lost");
     assert_non_null(strstr(sm_catalog_library(), "SQLite 3."));

@@ -359,7 +359,7 @@ static void senseless_events_change_nothing(void **state)
     cases[n++].output.sha256.kind = SM_DIGEST_MD5;
     cases[n++].n_source_digests = 0;
     cases[n++].n_source_digests = 3;
-    cases[n++].stage_ns[2] = UINT64_MAX;
+    cases[n++].phase_ns[2] = UINT64_MAX;
     cases[n++].mpp = -1;
     assert_int_equal(n, SM_COUNT(cases));
     for (size_t i = 0; i < n; i++) {
@@ -427,7 +427,7 @@ static void fill_for_summary(fixture *f, sm_catalog *catalog)
     for (unsigned i = 0; i < 4; i++) {
         sm_attempt_row attempt = make_attempt(event, RUN_A, i, i + 1, OUTCOMES[i], 1);
         attempt.brick = "h:/1";
-        attempt.stage_ns[SM_STAGE_MILL] = 10;
+        attempt.phase_ns[SM_PHASE_MILL] = 10;
         if (i == 3)
             attempt.brick = NULL;
         put_attempt(f, catalog, &attempt);

@@ -43,9 +43,7 @@ static void nothing_is_recorded_while_no_trace_is_on(void **state)
 {
     (void)state;
     sm_error err = SM_ERROR_INIT;
-    assert_int_equal(sm_trace_begin(), 0);
     spans(SM_TRACE_HASH, 3);
-    sm_trace_record(SM_TRACE_HASH, 1);
     assert_int_equal(sm_trace_stop(&err), SM_OK);
 }
 
@@ -117,7 +115,6 @@ static void a_file_that_is_no_trace_is_left_alone(void **state)
     sm_file_write(file.path, "a slide", 7);
     assert_int_equal(sm_trace_start(file.path, &err), SM_ERR_ARG);
     assert_non_null(strstr(err.message, "slide.svs: exists and is not a trace"));
-    assert_int_equal(sm_trace_begin(), 0);
     uint8_t *bytes = sm_file_read(file.path, &len);
     assert_int_equal(len, 7);
     assert_memory_equal(bytes, "a slide", 7);
@@ -138,7 +135,6 @@ static void a_full_disk_ends_the_trace_and_is_said(void **state)
     assert_int_equal(sm_trace_start(file.path, &err), SM_OK);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     spans(SM_TRACE_COPY, 50000);
-    assert_int_equal(sm_trace_begin(), 0);
     assert_int_equal(sm_trace_stop(&err), SM_ERR_IO);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_non_null(strstr(err.message, "t.json: cannot write the trace"));

@@ -175,8 +175,8 @@ static sm_outcome full_outcome(char *out_path, sm_outcome_part *part)
     o.source_digests[0] = digest_of(SM_DIGEST_SHA256, HEX32 HEX32);
     o.source_digests[1] = digest_of(SM_DIGEST_MD5, HEX32);
     o.out_sha256 = o.source_digests[0];
-    for (unsigned i = 0; i < SM_STAGES; i++)
-        o.stage_ns[i] = i * UINT64_C(1000000007);
+    for (unsigned i = 0; i < SM_PHASES; i++)
+        o.phase_ns[i] = i * UINT64_C(1000000007);
     return o;
 }
 
@@ -198,7 +198,7 @@ static void outcome_survives_the_pipe(void **state)
     assert_true(sm_digest_equal(&got.parts[0].sha256, &part.sha256));
     assert_true(got.parts[0].size_bytes == 5 && got.has_output && got.has_source);
     assert_true(sm_digest_equal(&got.source_digests[1], &o.source_digests[1]));
-    assert_memory_equal(got.stage_ns, o.stage_ns, sizeof o.stage_ns);
+    assert_memory_equal(got.phase_ns, o.phase_ns, sizeof o.phase_ns);
     assert_true(got.bytes_in == o.bytes_in && got.pixels == o.pixels && got.w_px == o.w_px);
     assert_true(got.began_ns == o.began_ns && got.ended_ns == o.ended_ns && got.mpp == o.mpp);
     assert_string_equal(got.vendor, "aperio");
@@ -292,7 +292,7 @@ static void outcome_of_a_newer_worker_is_read(void **state)
     sm_error err = SM_ERROR_INIT;
     sm_outcome o;
     SM_CHECK_OK(sm_outcome_from_json(TEXT, strlen(TEXT), &o, &err), &err);
-    assert_int_equal(o.stage_ns[SM_STAGE_HASH], 6);
+    assert_int_equal(o.phase_ns[SM_PHASE_HASH], 6);
     sm_outcome_clear(&o);
 }
 
