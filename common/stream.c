@@ -11,6 +11,7 @@
 #include "common/geom.h"
 #include "common/ring.h"
 #include "common/source_private.h"
+#include "common/sysinfo.h"
 #include "common/trace.h"
 
 enum { DEFAULT_BLOCK = 4 << 20, DEFAULT_DEPTH = 6, MAX_DEPTH = 256, ALIGNMENT = 4096 };

@@ -173,8 +173,8 @@ void sm_trace_sum(sm_trace_sums *sums)
             all[i] += atomic_load_explicit(&a->sums[i], memory_order_relaxed);
     pthread_mutex_unlock(&accounts.lock);
     memcpy(sums->ns, all, sizeof sums->ns);
-    sums->delivered_bytes = all[2 * SM_TRACE_STAGES];
-    sums->delivered_ns = all[2 * SM_TRACE_STAGES + 1];
+    sums->delivered_bytes = all[(size_t)2 * SM_TRACE_STAGES];
+    sums->delivered_ns = all[(size_t)2 * SM_TRACE_STAGES + 1];
 }
 
 /* ---- text ---- */
@@ -328,16 +328,16 @@ sm_span sm_trace_begin_verify(void)
     return sm_trace_begin();
 }
 
-void sm_trace_end(sm_trace_stage stage, sm_span span)
+void sm_trace_end(sm_trace_stage stage, sm_span begun)
 {
     const uint64_t end_ns = sm_now_ns();
-    const uint64_t self = end_ns - span.begin_ns - (mine.spent_ns - span.spent_ns);
+    const uint64_t self = end_ns - begun.begin_ns - (mine.spent_ns - begun.spent_ns);
     add((mine.verifying ? SM_TRACE_STAGES : 0) + (size_t)stage, self);
     mine.spent_ns += self;
     if (stage == SM_TRACE_VERIFY)
         mine.verifying = false;
     if (atomic_load_explicit(&is_on, memory_order_relaxed))
-        record(stage, span.begin_ns, end_ns);
+        record(stage, begun.begin_ns, end_ns);
 }
 
 void sm_trace_name_thread(const char *name, int index)

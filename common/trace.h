@@ -47,7 +47,7 @@ sm_span sm_trace_begin_verify(void);
 
 /** The span ends now, on the thread it began on. Its stage is charged with what no span inside it
  *  was charged with. */
-void sm_trace_end(sm_trace_stage stage, sm_span span);
+void sm_trace_end(sm_trace_stage stage, sm_span begun);
 
 /** Bytes that the source took this long to deliver, while the calling thread waited for them. */
 void sm_trace_delivered(uint64_t bytes, uint64_t ns);
