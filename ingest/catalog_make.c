@@ -141,24 +141,14 @@ static sm_status set_pattern(sm_catalog *catalog, const char *text, sm_error *er
 /* The options that decide what a new catalog holds, as one text. */
 static sm_status join_options(const catalog_args *args, sm_buf *text, sm_error *err)
 {
-    char numbers[64];
     const struct {
         const char *name, *value;
     } rows[] = {{"from", args->from}, {"pattern", args->pattern}, {"exclude", args->exclude}};
-    (void)snprintf(numbers, sizeof numbers, "scan=%d probe=%d kind=%d gdc-folders=%d", args->scan,
-                   args->probe, args->kind, args->gdc_folders);
-    sm_status st = sm_buf_append(text, numbers, strlen(numbers), err);
-    for (size_t i = 0; st == SM_OK && i < SM_COUNT(rows); i++) {
-        if (rows[i].value == NULL)
-            continue;
-        st = sm_buf_append(text, " ", 1, err);
-        if (st == SM_OK)
-            st = sm_buf_append(text, rows[i].name, strlen(rows[i].name), err);
-        if (st == SM_OK)
-            st = sm_buf_append(text, "=", 1, err);
-        if (st == SM_OK)
-            st = sm_buf_append(text, rows[i].value, strlen(rows[i].value), err);
-    }
+    sm_status st = sm_buf_printf(text, err, "scan=%d probe=%d kind=%d gdc-folders=%d", args->scan,
+                                 args->probe, args->kind, args->gdc_folders);
+    for (size_t i = 0; st == SM_OK && i < SM_COUNT(rows); i++)
+        if (rows[i].value != NULL)
+            st = sm_buf_printf(text, err, " %s=%s", rows[i].name, rows[i].value);
     return st == SM_OK ? sm_buf_append(text, "", 1, err) : st;
 }
 
@@ -169,11 +159,9 @@ typedef struct created {
 
 static sm_status fill(sm_catalog *catalog, catalog_args *args, created *c, sm_error *err)
 {
-    sm_status st = SM_OK;
-
     sm_buf options = {0};
+    sm_status st = join_options(args, &options, err);
 
-    st = join_options(args, &options, err);
     if (st == SM_OK)
         st = sm_catalog_set_create_options(catalog, (const char *)options.data, err);
     sm_buf_free(&options);
