@@ -108,7 +108,6 @@ static void to_the_end(sm_worker *w, uint64_t at_most_ns, seen *s, sm_outcome *o
         const uint64_t now = sm_now_ns();
         switch (sm_worker_poll(w, now, outcome)) {
         case SM_WORKER_ENDED:
-            s->took_ns = now - begin;
             return;
         case SM_WORKER_READ_DONE:
             s->read_done++;
@@ -130,8 +129,10 @@ static void to_the_end(sm_worker *w, uint64_t at_most_ns, seen *s, sm_outcome *o
 
 static void run(const sm_worker_config *config, seen *s, sm_outcome *outcome)
 {
+    const uint64_t begin = sm_now_ns(); /* before the worker's own clock */
     sm_worker *w = start(config);
     to_the_end(w, 60 * SECOND, s, outcome);
+    s->took_ns = sm_now_ns() - begin;
     sm_worker_free(&w);
     assert_null(w);
 }
@@ -210,7 +211,7 @@ static void each_death_has_its_class(void **state)
         run(&config, &s, &o);
         check_outcome(&o, SM_OUTCOME_FAILED, cases[i].error_class, cases[i].text);
         assert_non_null(strstr(o.error, "x.svs"));
-        if (cases[i].timeout_ns > 0 && s.took_ns < cases[i].timeout_ns - 100 * MS)
+        if (cases[i].timeout_ns > 0 && s.took_ns < cases[i].timeout_ns)
             fail_msg("%s: killed before its time", cases[i].hook);
         sm_outcome_clear(&o);
     }
@@ -231,12 +232,27 @@ static void a_stall_is_told_once(void **state)
     sm_outcome_clear(&o);
 }
 
+/* The hook "hang" does, from when it hangs on; what comes before it ends at SIGTERM. */
+static bool ignores_sigterm(const sm_worker *w)
+{
+    char path[64], line[256];
+    unsigned long long ignored = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)sm_worker_pid(w));
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, "SigIgn:", 7) == 0)
+            ignored = strtoull(line + 7, NULL, 16);
+    if (file != NULL)
+        (void)fclose(file);
+    return (ignored >> (SIGTERM - 1) & 1) != 0;
+}
+
 static void waits_until_it_hangs(sm_worker *w)
 {
     const char *stage = "";
     uint64_t bytes = 0, px = 0, quiet_ns = 0;
     sm_outcome o;
-    for (unsigned i = 0; strcmp(stage, "hash") != 0; i++) {
+    for (unsigned i = 0; strcmp(stage, "hash") != 0 || !ignores_sigterm(w); i++) {
         if (i > 6000 || sm_worker_poll(w, sm_now_ns(), &o) == SM_WORKER_ENDED)
             fail_msg("it does not come to its work");
         sm_worker_where(w, sm_now_ns(), &stage, &bytes, &px, &quiet_ns);
