@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench/bricks.h"
+#include "common/pace.h"
 
 static int by_value(const void *a, const void *b)
 {
@@ -64,5 +65,5 @@ double bricks_slowness(const bricks_result *result, uint32_t brick, bricks_kind 
     if (s == NULL || median <= 0)
         return 1;
     const bricks_spread own = bricks_spread_of(s->mb_s, s->n);
-    return own.median < 0.75 * median && own.max < 0.9 * median ? own.median / median : 1;
+    return own.median < SM_SLOW_BRICK * median && own.max < 0.9 * median ? own.median / median : 1;
 }

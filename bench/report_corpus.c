@@ -9,11 +9,11 @@
 #include <time.h>
 
 #include "bench/report_svg.h"
+#include "common/pace.h"
 #include "common/progress.h"
 
 #define BRICK_ROWS 200
-#define SLOW_BRICK 0.7 /* of the median rate: named as slow */
-#define IMBALANCE 1.3  /* of the median shard's bytes: said */
+#define IMBALANCE 1.3 /* of the median shard's bytes: said */
 
 typedef struct corpus {
     sm_page *page;
@@ -221,41 +221,30 @@ static sm_status put_brick_lines(const corpus *c, sm_error *err)
 
 /* ---- bricks ---- */
 
-/* Of one stream; NAN: nothing was read. */
-static double brick_rate(const sm_status_brick *brick)
+static void put_slow_bricks(const corpus *c)
 {
-    return brick->read_ns > 0 && brick->read_bytes > 0
-               ? (double)brick->read_bytes / ((double)brick->read_ns / 1e9)
-               : (double)NAN;
-}
-
-static void put_slow_bricks(const corpus *c, double *rates, size_t n)
-{
-    unsigned named = 0;
-    qsort(rates, n, sizeof(*rates), by_double);
-    const double median = n == 0       ? 0
-                          : n % 2 == 1 ? rates[n / 2]
-                                       : (rates[n / 2 - 1] + rates[n / 2]) / 2;
-    for (size_t b = 0; n > 1 && b < c->sum.n_bricks && named < 8; b++) {
-        const double rate = brick_rate(&c->sum.bricks[b]);
+    unsigned named = 0, known = 0;
+    for (size_t b = 0; b < c->sum.n_bricks && named < 8; b++) {
+        const sm_status_brick *brick = &c->sum.bricks[b];
         char text[32];
-        if (!(rate < SLOW_BRICK * median))
+        known += brick->rate_measured;
+        if (brick->of_median >= 1)
             continue;
         sm_page_put(c->page, "<p class=\"warn\">Slow: brick %zu of %zu, ", b + 1, c->sum.n_bricks);
-        sm_page_text(c->page, c->sum.bricks[b].name);
+        sm_page_text(c->page, brick->name);
         sm_page_put(c->page, ", reads at %.0f%% of the median (%s a stream).</p>\n",
-                    100 * rate / median, sm_unit_text(SM_UNIT_RATE, rate, text));
+                    100 * brick->of_median, sm_unit_text(SM_UNIT_RATE, brick->read_rate, text));
         named++;
     }
-    if (named == 0 && n > 1)
+    if (named == 0 && known > 0 && c->sum.n_bricks > 1)
         sm_page_put(c->page, "<p>No brick reads at less than %.0f%% of the median.</p>\n",
-                    100 * SLOW_BRICK);
+                    100 * SM_SLOW_BRICK);
 }
 
 static void put_brick_row(sm_page *page, const sm_status_brick *brick)
 {
+    const sm_brick_flow *flow = &brick->flow;
     char text[32], bytes[16];
-    const double rate = brick_rate(brick);
     sm_page_put(page, "<tr><td class=\"path\">");
     sm_page_text(page, brick->name);
     sm_page_put(page, "</td><td class=\"n\">%s</td>", grouped(brick->n, text));
@@ -263,8 +252,13 @@ static void put_brick_row(sm_page *page, const sm_status_brick *brick)
     sm_page_put(page, "<td class=\"n\">%s</td>", grouped(brick->n_done, text));
     sm_page_put(page, "<td class=\"n\">%s</td>", grouped(brick->n_failed, text));
     sm_page_put(page, "<td class=\"n\">%s</td>", sm_human_bytes(brick->read_bytes, bytes));
-    sm_page_put(page, "<td class=\"n\">%s</td></tr>\n",
-                isfinite(rate) ? sm_unit_text(SM_UNIT_RATE, rate, text) : "");
+    sm_page_put(page, "<td class=\"n\">%s%s</td>",
+                brick->read_rate > 0 && !brick->rate_measured ? "at least " : "",
+                brick->read_rate > 0 ? sm_unit_text(SM_UNIT_RATE, brick->read_rate, text) : "");
+    const double wrote =
+        flow->write_ns > 0 ? (double)flow->write_bytes * 1e9 / (double)flow->write_ns : 0;
+    sm_page_put(page, "<td class=\"n\">%s%s</td></tr>\n", wrote > 0 ? "at least " : "",
+                wrote > 0 ? sm_unit_text(SM_UNIT_RATE, wrote, text) : "");
 }
 
 static void put_brick_table(const corpus *c)
@@ -274,8 +268,8 @@ static void put_brick_table(const corpus *c)
                 "<div class=\"wide\"><table><thead><tr><th scope=\"col\">brick</th>"
                 "<th scope=\"col\" class=\"n\">slides</th><th scope=\"col\" class=\"n\">bytes</th>"
                 "<th scope=\"col\" class=\"n\">done</th><th scope=\"col\" class=\"n\">failed</th>"
-                "<th scope=\"col\" class=\"n\">read</th><th scope=\"col\" class=\"n\">one stream"
-                "</th></tr></thead><tbody>\n");
+                "<th scope=\"col\" class=\"n\">read</th><th scope=\"col\" class=\"n\">one stream "
+                "reads</th><th scope=\"col\" class=\"n\">writes</th></tr></thead><tbody>\n");
     for (size_t b = 0; b < n; b++)
         put_brick_row(c->page, &c->sum.bricks[b]);
     sm_page_put(c->page, "</tbody></table></div>\n");
@@ -287,17 +281,8 @@ static sm_status put_bricks(const corpus *c, sm_error *err)
 {
     const size_t n = c->sum.n_bricks;
     sm_status st = SM_OK;
-    size_t known = 0;
-    double *rates = sm_calloc(n + 1, sizeof(*rates));
-    if (rates == NULL)
-        return sm_fail(err, SM_ERR_NOMEM, "no memory for the rates of bricks");
     sm_page_section(c->page, "bricks", "Bricks");
-    for (size_t b = 0; b < n; b++) {
-        const double rate = brick_rate(&c->sum.bricks[b]);
-        if (isfinite(rate))
-            rates[known++] = rate;
-    }
-    put_slow_bricks(c, rates, known);
+    put_slow_bricks(c);
     if (c->fig.n_bins > 0)
         st = put_brick_lines(c, err);
     if (n > 0)
@@ -305,7 +290,6 @@ static sm_status put_bricks(const corpus *c, sm_error *err)
     else
         sm_page_put(c->page, "<p>The catalog knows no bricks.</p>\n");
     sm_page_end(c->page);
-    free(rates);
     return st;
 }
 
@@ -347,35 +331,76 @@ static sm_status put_balance(const corpus *c, sm_error *err)
 
 /* ---- stages, sizes and times ---- */
 
-static void put_phases(const corpus *c)
+/* What threads did, or what they waited for. */
+static void put_stage_bars(const corpus *c, bool waits)
+{
+    const uint64_t *ns = c->sum.work[SM_ATTEMPT_CONVERT].stage_ns;
+    sm_bar bars[SM_STAGES];
+    size_t n = 0;
+    for (int i = 0; i < SM_STAGES; i++)
+        if (sm_stage_waits((sm_stage)i) == waits && ns[i] > 0)
+            bars[n++] = (sm_bar){.label = sm_stage_name((sm_stage)i), .value = (double)ns[i] / 1e9};
+    const sm_chart work = {.id = "stage-work",
+                           .caption = "Work of all threads by stage",
+                           .description = "Time that threads worked on conversions, by stage; no "
+                                          "second of a thread is in two stages.",
+                           .x_name = "stage",
+                           .y_name = "time of threads",
+                           .y_unit = SM_UNIT_SECONDS};
+    const sm_chart waiting = {.id = "stage-waits",
+                              .caption = "Waiting of all threads",
+                              .description = "Time that threads stood still during conversions, by "
+                                             "what they waited for.",
+                              .x_name = "stage",
+                              .y_name = "time of threads",
+                              .y_unit = SM_UNIT_SECONDS};
+    if (n > 0)
+        sm_chart_bars(c->page, waits ? &waiting : &work, bars, n);
+}
+
+static void put_phase_bars(const corpus *c)
 {
     sm_bar bars[SM_PHASES];
-    double all = 0;
-    char text[32];
-    for (int i = 0; i < SM_PHASES; i++) {
+    for (int i = 0; i < SM_PHASES; i++)
         bars[i] = (sm_bar){.label = sm_phase_name((sm_phase)i),
                            .value = (double)c->fig.phase_ns[i] / 1e9};
-        all += bars[i].value;
-    }
-    if (all <= 0)
-        return;
-    sm_page_section(c->page, "stages", "Where the time of conversions went");
-    sm_page_put(c->page, "<p>In all %s of ranks' time, the most of it in ",
-                sm_unit_text(SM_UNIT_SECONDS, all, text));
-    const sm_bar *most = &bars[0];
-    for (int i = 1; i < SM_PHASES; i++)
-        most = bars[i].value > most->value ? &bars[i] : most;
-    sm_page_text(c->page, most->label);
-    sm_page_put(c->page, " (%.0f%%).</p>\n", 100 * most->value / all);
     sm_chart_bars(c->page,
-                  &(sm_chart){.id = "stage-time",
-                              .caption = "Time by stage",
-                              .description = "Time of all conversions by stage. Mill is reading, "
-                                             "cutting, decoding, encoding and writing together.",
-                              .x_name = "stage",
+                  &(sm_chart){.id = "phase-time",
+                              .caption = "Time on the wall by phase",
+                              .description = "Time of all conversions, one thing after the other. "
+                                             "Mill is reading, cutting, decoding, encoding and "
+                                             "writing together.",
+                              .x_name = "phase",
                               .y_name = "time",
                               .y_unit = SM_UNIT_SECONDS},
                   bars, SM_PHASES);
+}
+
+static void put_times(const corpus *c)
+{
+    const sm_status_work *w = &c->sum.work[SM_ATTEMPT_CONVERT];
+    const uint64_t work = sm_spent_sum(w->stage_ns, false);
+    sm_stage order[SM_STAGES];
+    double all = 0;
+    char text[32], cpu[32];
+    for (int i = 0; i < SM_PHASES; i++)
+        all += (double)c->fig.phase_ns[i] / 1e9;
+    if (all <= 0)
+        return;
+    sm_page_section(c->page, "stages", "Where the time of conversions went");
+    sm_page_put(c->page, "<p>In all %s of workers' time.",
+                sm_unit_text(SM_UNIT_SECONDS, all, text));
+    if (sm_spent_order(w->stage_ns, false, order) > 0)
+        sm_page_put(c->page,
+                    " Their threads worked for %s (the kernel counted %s of CPU), the most of it "
+                    "in %s (%.0f%%).",
+                    sm_unit_text(SM_UNIT_SECONDS, (double)work / 1e9, text),
+                    sm_unit_text(SM_UNIT_SECONDS, (double)w->cpu_ns / 1e9, cpu),
+                    sm_stage_name(order[0]), 100 * (double)w->stage_ns[order[0]] / (double)work);
+    sm_page_put(c->page, "</p>\n");
+    put_stage_bars(c, false);
+    put_stage_bars(c, true);
+    put_phase_bars(c);
     sm_page_end(c->page);
 }
 
@@ -497,7 +522,7 @@ static sm_status put_all(corpus *c, sm_error *err)
     sm_page_end(c->page);
     if (st == SM_OK)
         st = put_bricks(c, err);
-    put_phases(c);
+    put_times(c);
     put_distributions(c);
     put_failures(c);
     put_slowest(c);

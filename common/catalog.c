@@ -311,6 +311,7 @@ void sm_meta_clear(sm_catalog *catalog)
     free(catalog->bricks);
     catalog->bricks = NULL;
     catalog->n_bricks = catalog->bricks_cap = 0;
+    sm_works_clear(catalog);
 }
 
 /* ---- bricks ---- */

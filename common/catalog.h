@@ -11,8 +11,9 @@
 #include "common/digest.h"
 #include "common/error.h"
 #include "common/generation.h"
+#include "common/spent.h"
 
-#define SM_CATALOG_VERSION 1 /* of the schema: PRAGMA user_version */
+#define SM_CATALOG_VERSION 2 /* of the schema: PRAGMA user_version */
 #define SM_UUID_CAP 33       /* 32 hexadecimal digits and NUL */
 
 typedef struct sm_catalog sm_catalog;
@@ -316,6 +317,10 @@ typedef struct sm_attempt_row {
     const char *brick;
     int64_t began_ns, ended_ns; /* wall clock */
     uint64_t phase_ns[SM_PHASES];
+    uint64_t stage_ns[SM_STAGES]; /* of all threads; all 0 when the journal is an old one */
+    uint64_t cpu_ns;
+    uint64_t measured_bytes, measured_ns; /* how fast the source came; 0: never waited for */
+    const char *out_brick;
     uint64_t bytes_in, bytes_out, pixels;
     /* what was learned: */
     bool has_source;
@@ -363,11 +368,28 @@ typedef struct sm_status_class {
     char example_path[256], example[256]; /* one slide of the class, cleaned for display */
 } sm_status_class;
 
+/* How fast bytes came from a brick and went to it, over the slides of which that is known. */
+typedef struct sm_brick_flow {
+    uint64_t reads, read_bytes, read_ns;    /* while they were waited for */
+    uint64_t writes, write_bytes, write_ns; /* with the work on them: a lower bound */
+} sm_brick_flow;
+
 typedef struct sm_status_brick {
     char name[256]; /* slides of an unknown brick are in no row */
     uint64_t n, bytes, n_done, n_failed, n_missing;
-    uint64_t read_bytes, read_ns; /* over attempts that read it: rate of one stream */
+    uint64_t read_bytes, read_ns; /* all of what attempts read, with the work on it */
+    sm_brick_flow flow;
+    double read_rate;   /* bytes a second of one stream; 0: unknown */
+    bool rate_measured; /* else a lower bound */
+    double of_median;   /* 1 unless it reads slowly, common/pace.h */
+    uint64_t stage_ns[SM_STAGES];
 } sm_status_brick;
+
+/* What the attempts of one kind took, as far as their journals tell. */
+typedef struct sm_status_work {
+    uint64_t attempts, bytes_in, bytes_out, cpu_ns;
+    uint64_t stage_ns[SM_STAGES];
+} sm_status_work;
 
 typedef struct sm_catalog_summary {
     uint64_t generation, n, bytes, n_missing, n_unchecked;
@@ -378,6 +400,7 @@ typedef struct sm_catalog_summary {
     size_t n_classes;
     sm_status_brick *bricks;
     size_t n_bricks;
+    sm_status_work work[SM_ATTEMPT_CHECK_OUTPUT + 1];
     int64_t first_began_ns, last_ended_ns; /* of attempts */
 } sm_catalog_summary;
 

@@ -25,7 +25,18 @@ typedef struct sm_brick_entry {
     char *name;
     uint64_t read_bytes, read_ns;
     bool dirty; /* the two differ from the table's */
+    sm_brick_flow flow;
+    bool flow_dirty;
 } sm_brick_entry;
+
+/* A row of table `work` with its rows of `spent`; its id is its place in the list plus 1. */
+typedef struct sm_work_entry {
+    int64_t brick; /* 0: unknown */
+    sm_attempt_kind kind;
+    uint64_t attempts, bytes_in, bytes_out, cpu_ns;
+    uint64_t stage_ns[SM_STAGES];
+    bool dirty;
+} sm_work_entry;
 
 /* Table `meta`. Texts are malloc'ed, NULL when there is none. */
 typedef struct sm_catalog_meta {
@@ -55,6 +66,8 @@ struct sm_catalog {
     sm_catalog_meta meta;
     sm_brick_entry *bricks;
     size_t n_bricks, bricks_cap;
+    sm_work_entry *works;
+    size_t n_works, works_cap;
     size_t last_brick; /* most lookups ask for the same one again */
     struct {           /* the run of the last event: the next one mostly is of the same */
         char run[SM_UUID_CAP];
@@ -221,6 +234,16 @@ void sm_digest_set_bind(const sm_digest_set *set, sm_query *query);
 
 /** Do the rows of a slide's parts read? SM_ERR_CORRUPT if not. */
 SM_NODISCARD sm_status sm_parts_check(sm_catalog *catalog, int64_t slide, sm_error *err);
+
+/* ---- work (catalog_work.c) ---- */
+
+/** After the bricks. */
+SM_NODISCARD sm_status sm_works_load(sm_catalog *catalog, sm_error *err);
+SM_NODISCARD sm_status sm_works_store(sm_catalog *catalog, sm_error *err);
+/** A new event counts; bricks by id, 0: unknown. */
+SM_NODISCARD sm_status sm_works_add(sm_catalog *catalog, const sm_attempt_row *attempt,
+                                    int64_t brick, int64_t out_brick, sm_error *err);
+void sm_works_clear(sm_catalog *catalog);
 
 /* ---- tallies (catalog_tally.c) ---- */
 

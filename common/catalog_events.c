@@ -138,12 +138,17 @@ static const char *why_numbers_wrong(const sm_attempt_row *a)
 {
     for (size_t i = 0; i < SM_PHASES; i++) {
         if (a->phase_ns[i] > INT64_MAX)
+            return "a phase's time is no time";
+    }
+    for (size_t i = 0; i < SM_STAGES; i++) {
+        if (a->stage_ns[i] > INT64_MAX)
             return "a stage's time is no time";
     }
     if (a->began_ns <= 0 || a->ended_ns < a->began_ns)
         return "it ended before it began";
     if (a->bytes_in > INT64_MAX || a->bytes_out > INT64_MAX || a->pixels > INT64_MAX ||
-        a->source_bytes > INT64_MAX || a->generation > INT64_MAX)
+        a->source_bytes > INT64_MAX || a->generation > INT64_MAX || a->cpu_ns > INT64_MAX ||
+        a->measured_bytes > INT64_MAX || a->measured_ns > INT64_MAX)
         return "a count is out of range";
     if (!isfinite(a->mpp) || a->mpp < 0 || !isfinite(a->objective) || a->objective < 0)
         return "its resolution is below 0";
@@ -156,7 +161,8 @@ static const char *why_texts_wrong(const sm_attempt_row *a)
     if (sm_catalog_check_text("", a->error, SM_CATALOG_TEXT_MAX, &why) != SM_OK ||
         sm_catalog_check_text("", a->error_class, 31, &why) != SM_OK ||
         sm_catalog_check_text("", a->vendor, SM_CATALOG_TEXT_MAX, &why) != SM_OK ||
-        sm_catalog_check_text("", a->brick, SM_BRICK_NAME_MAX, &why) != SM_OK)
+        sm_catalog_check_text("", a->brick, SM_BRICK_NAME_MAX, &why) != SM_OK ||
+        sm_catalog_check_text("", a->out_brick, SM_BRICK_NAME_MAX, &why) != SM_OK)
         return "a text is too long";
     return NULL;
 }
@@ -519,7 +525,7 @@ sm_status sm_catalog_put_attempt(sm_catalog *catalog, const sm_attempt_row *atte
 {
     slide_now now = {0};
     bool found = false;
-    int64_t run = 0, brick = 0;
+    int64_t run = 0, brick = 0, out_brick = 0;
     *known = false;
     sm_status st = sm_catalog_begin_write(catalog, err);
     if (st != SM_OK)
@@ -535,6 +541,8 @@ sm_status sm_catalog_put_attempt(sm_catalog *catalog, const sm_attempt_row *atte
     if (st == SM_OK)
         st = sm_bricks_get(catalog, attempt->brick, &brick, err);
     if (st == SM_OK)
+        st = sm_bricks_get(catalog, attempt->out_brick, &out_brick, err);
+    if (st == SM_OK)
         st = get_run(catalog, attempt, &run, err);
     if (st == SM_OK)
         st = insert_attempt(catalog, attempt, run, brick, known, err);
@@ -542,7 +550,8 @@ sm_status sm_catalog_put_attempt(sm_catalog *catalog, const sm_attempt_row *atte
         return st;
     catalog->tallied = false;
     count_attempt(catalog, attempt, brick);
-    return apply(catalog, attempt, &now, brick, err);
+    st = sm_works_add(catalog, attempt, brick, out_brick, err);
+    return st != SM_OK ? st : apply(catalog, attempt, &now, brick, err);
 }
 
 sm_status sm_catalog_lease(sm_catalog *catalog, int64_t slide, sm_error *err)

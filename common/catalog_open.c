@@ -133,6 +133,8 @@ static sm_status load(sm_catalog *catalog, sm_error *err)
         st = sm_schema_check(catalog, err);
     if (st == SM_OK)
         st = sm_bricks_load(catalog, err);
+    if (st == SM_OK)
+        st = sm_works_load(catalog, err);
     return st;
 }
 
@@ -320,6 +322,8 @@ static sm_status finish_change(sm_catalog *catalog, sm_error *err)
     sm_status st = sm_tally_store(catalog, err);
     if (st == SM_OK)
         st = sm_bricks_store(catalog, err);
+    if (st == SM_OK)
+        st = sm_works_store(catalog, err);
     if (st == SM_OK)
         st = sm_meta_store(catalog, err);
     if (st == SM_OK)

@@ -10,7 +10,40 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* New in version 2. */
+#define TABLE_WORK                                                                                 \
+    "CREATE TABLE work (\n"                                                                        \
+    "  id INTEGER PRIMARY KEY,\n"                                                                  \
+    "  brick INTEGER REFERENCES brick,\n"                                                          \
+    "  kind TEXT NOT NULL,\n"                                                                      \
+    "  attempts INTEGER NOT NULL,\n"                                                               \
+    "  bytes_in INTEGER NOT NULL,\n"                                                               \
+    "  bytes_out INTEGER NOT NULL,\n"                                                              \
+    "  cpu_ns INTEGER NOT NULL\n"                                                                  \
+    ") STRICT"
+#define TABLE_SPENT                                                                                \
+    "CREATE TABLE spent (\n"                                                                       \
+    "  work INTEGER NOT NULL REFERENCES work,\n"                                                   \
+    "  stage TEXT NOT NULL,\n"                                                                     \
+    "  ns INTEGER NOT NULL,\n"                                                                     \
+    "  PRIMARY KEY (work, stage)\n"                                                                \
+    ") STRICT, WITHOUT ROWID"
+#define TABLE_FLOW                                                                                 \
+    "CREATE TABLE flow (\n"                                                                        \
+    "  brick INTEGER PRIMARY KEY REFERENCES brick,\n"                                              \
+    "  reads INTEGER NOT NULL,\n"                                                                  \
+    "  read_bytes INTEGER NOT NULL,\n"                                                             \
+    "  read_ns INTEGER NOT NULL,\n"                                                                \
+    "  writes INTEGER NOT NULL,\n"                                                                 \
+    "  write_bytes INTEGER NOT NULL,\n"                                                            \
+    "  write_ns INTEGER NOT NULL\n"                                                                \
+    ") STRICT"
+
 static const char *const OBJECTS[] = {
+    TABLE_WORK,
+    TABLE_SPENT,
+    TABLE_FLOW,
+
     "CREATE TABLE meta (\n"
     "  name TEXT PRIMARY KEY,\n"
     "  value TEXT NOT NULL\n"
@@ -149,9 +182,15 @@ typedef struct migration {
     const char *sql;
 } migration;
 
-/* A row for each version but the newest, e.g.
- * {1, "ALTER TABLE slide ADD COLUMN stain TEXT"}; OBJECTS then holds what the result reads like. */
-static const migration MIGRATIONS[] = {{0, NULL}};
+/* A row for each version but the newest; OBJECTS holds what the result reads like.
+ * 1: how fast bricks gave their bytes is known of attempts that did nothing else meanwhile; stages
+ * were not told. */
+static const migration MIGRATIONS[] = {
+    {1, TABLE_WORK ";" TABLE_SPENT ";" TABLE_FLOW ";"
+                   "INSERT INTO flow SELECT brick, count(*), sum(bytes_in), "
+                   "sum(iif(kind = 'hash', hash_ns, copy_in_ns)), 0, 0, 0 FROM attempt "
+                   "WHERE brick IS NOT NULL AND bytes_in > 0 AND kind IN ('hash', 'convert') "
+                   "AND iif(kind = 'hash', hash_ns, copy_in_ns) > 0 GROUP BY brick"}};
 
 static sm_status set_version(sm_catalog *catalog, sm_error *err)
 {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/pace.h"
 #include "common/text.h"
 
 /* One row of table tally. */
@@ -109,8 +110,52 @@ static sm_status start_bricks(const sm_catalog *catalog, sm_catalog_summary *sum
         st = cut_text(catalog->bricks[i].name, brick->name, sizeof(brick->name), err);
         brick->read_bytes = catalog->bricks[i].read_bytes;
         brick->read_ns = catalog->bricks[i].read_ns;
+        brick->flow = catalog->bricks[i].flow;
     }
     return st;
+}
+
+static void add_works(const sm_catalog *catalog, sm_catalog_summary *summary)
+{
+    for (size_t i = 0; i < catalog->n_works; i++) {
+        const sm_work_entry *entry = &catalog->works[i];
+        sm_status_work *sum = &summary->work[entry->kind];
+        sum->attempts += entry->attempts;
+        sum->bytes_in += entry->bytes_in;
+        sum->bytes_out += entry->bytes_out;
+        sum->cpu_ns += entry->cpu_ns;
+        for (int s = 0; s < SM_STAGES; s++) {
+            sum->stage_ns[s] += entry->stage_ns[s];
+            if (entry->brick > 0)
+                summary->bricks[entry->brick - 1].stage_ns[s] += entry->stage_ns[s];
+        }
+    }
+}
+
+static sm_status judge_bricks(sm_catalog_summary *summary, sm_error *err)
+{
+    const size_t n = summary->n_bricks;
+    sm_pace *paces = sm_calloc(n + 1, sizeof(*paces));
+    double *scratch = sm_calloc(n + 1, sizeof(*scratch));
+    const bool room = paces != NULL && scratch != NULL;
+    for (size_t i = 0; room && i < n; i++) {
+        const sm_status_brick *b = &summary->bricks[i];
+        paces[i] = (sm_pace){.n = b->flow.reads,
+                             .bytes = b->flow.read_bytes,
+                             .ns = b->flow.read_ns,
+                             .wall_bytes = b->read_bytes,
+                             .wall_ns = b->read_ns};
+    }
+    if (room)
+        sm_pace_judge(paces, n, scratch);
+    for (size_t i = 0; room && i < n; i++) {
+        summary->bricks[i].read_rate = paces[i].rate;
+        summary->bricks[i].rate_measured = paces[i].measured;
+        summary->bricks[i].of_median = paces[i].of_median;
+    }
+    free(scratch);
+    free(paces);
+    return room ? SM_OK : sm_fail(err, SM_ERR_NOMEM, "out of memory for the rates of bricks");
 }
 
 static sm_status read_tallies(sm_catalog *catalog, sm_catalog_summary *summary,
@@ -210,6 +255,10 @@ sm_status sm_catalog_summarize(sm_catalog *catalog, sm_catalog_summary *summary,
     sm_status st = sm_tally_store(catalog, err); /* of a snapshot they are right */
     if (st == SM_OK)
         st = start_bricks(catalog, summary, err);
+    if (st == SM_OK) {
+        add_works(catalog, summary);
+        st = judge_bricks(summary, err);
+    }
     if (st == SM_OK)
         st = read_tallies(catalog, summary, &lists, err);
     if (st == SM_OK)

@@ -1,7 +1,6 @@
 /* The stages that users see, out of the spans that threads have been in. Owns nothing. */
 #include "common/spent.h"
 
-#include <stddef.h>
 #include <sys/resource.h>
 
 #include "common/trace.h"
@@ -104,4 +103,19 @@ uint64_t sm_spent_sum(const uint64_t ns[SM_STAGES], bool waits)
     for (size_t i = 0; i < SM_STAGES; i++)
         sum += sm_stage_waits((sm_stage)i) == waits ? ns[i] : 0;
     return sum;
+}
+
+size_t sm_spent_order(const uint64_t ns[SM_STAGES], bool waits, sm_stage order[SM_STAGES])
+{
+    const uint64_t least = sm_spent_sum(ns, waits) / 100;
+    size_t n = 0;
+    for (int s = 0; s < SM_STAGES; s++) {
+        if (sm_stage_waits((sm_stage)s) != waits || ns[s] <= least)
+            continue;
+        size_t i = n++;
+        for (; i > 0 && ns[order[i - 1]] < ns[s]; i--)
+            order[i] = order[i - 1];
+        order[i] = (sm_stage)s;
+    }
+    return n;
 }

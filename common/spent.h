@@ -4,6 +4,7 @@
 #define SM_COMMON_SPENT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* No second of a thread is in two stages. Names in journals and catalogs: new ones may be added,
@@ -49,5 +50,7 @@ void sm_spent_now(sm_spent *spent);
 void sm_spent_since(const sm_spent *before, sm_spent *spent);
 /** Sum of the stages that wait, or of those that do not. */
 uint64_t sm_spent_sum(const uint64_t ns[SM_STAGES], bool waits);
+/** Those of them that took more than a hundredth of that sum, longest first; returns how many. */
+size_t sm_spent_order(const uint64_t ns[SM_STAGES], bool waits, sm_stage order[SM_STAGES]);
 
 #endif

@@ -11,7 +11,7 @@
 #include "ingest/journal.h"
 
 #define BAR_COLUMNS 40
-#define NAME_COLUMNS 30
+#define BRICK_COLUMNS 17
 
 typedef struct report {
     catalog_args *args;
@@ -198,12 +198,29 @@ static void print_classes(const report *r)
     }
 }
 
-static void print_rate(uint64_t bytes, uint64_t ns)
+/* '>' before a lower bound: the work on the bytes is in it. */
+static void print_rate(double bytes_s, bool measured)
 {
-    if (ns == 0 || bytes == 0)
-        (void)printf(" %9s", "-");
-    else
-        (void)printf(" %4.0f MB/s", (double)bytes * 1e3 / (double)ns);
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%s%.0f MB/s", measured ? "" : ">", bytes_s / 1e6);
+    (void)printf(" %10s", bytes_s > 0 ? text : "-");
+}
+
+static double write_rate(const sm_brick_flow *flow)
+{
+    return flow->write_ns > 0 ? (double)flow->write_bytes * 1e9 / (double)flow->write_ns : 0;
+}
+
+static void print_slow_bricks(const report *r)
+{
+    const sm_catalog_summary *s = &r->sum;
+
+    for (size_t i = 0; i < s->n_bricks; i++) {
+        if (s->bricks[i].of_median < 1)
+            (void)printf("  %sbrick %zu of %zu (%s) reads at %.0f%% of the median%s\n",
+                         r->colours ? "\033[33m" : "", i + 1, s->n_bricks,
+                         catalog_clean(s->bricks[i].name), 100 * s->bricks[i].of_median, plain(r));
+    }
 }
 
 static void print_bricks(const report *r)
@@ -213,19 +230,53 @@ static void print_bricks(const report *r)
 
     if (s->n_bricks == 0)
         return;
-    (void)printf("\n%s  %-*s %9s %8s %9s %7s %9s%s\n", bold(r), NAME_COLUMNS - 8, "BRICK", "SLIDES",
-                 "BYTES", "DONE", "FAILED", "READS AT", plain(r));
+    (void)printf("\n%s  %-*s %9s %8s %9s %6s %10s %10s%s\n", bold(r), BRICK_COLUMNS, "BRICK",
+                 "SLIDES", "BYTES", "DONE", "FAILED", "READS AT", "WRITES AT", plain(r));
     for (size_t i = 0; i < s->n_bricks; i++) {
         const sm_status_brick *b = &s->bricks[i];
-        (void)printf("  %-*s %9s %8s %9s %7s", NAME_COLUMNS - 8,
-                     tail(b->name, NAME_COLUMNS - 8, name), catalog_number(b->n, n),
-                     sm_human_bytes(b->bytes, bytes), catalog_number(b->n_done, done),
-                     catalog_number(b->n_failed, failed));
-        print_rate(b->read_bytes, b->read_ns);
+        (void)printf("  %-*s %9s %8s %9s %6s", BRICK_COLUMNS, tail(b->name, BRICK_COLUMNS, name),
+                     catalog_number(b->n, n), sm_human_bytes(b->bytes, bytes),
+                     catalog_number(b->n_done, done), catalog_number(b->n_failed, failed));
+        print_rate(b->read_rate, b->rate_measured);
+        print_rate(write_rate(&b->flow), false);
         (void)putchar('\n');
         if (b->n_missing > 0)
             (void)printf("    %s of them not found by the last scan\n",
                          catalog_number(b->n_missing, n));
+    }
+    print_slow_bricks(r);
+}
+
+/* Work in parts of all work; waiting in parts of all time of threads. */
+static void print_stages(const sm_status_work *w, bool waits)
+{
+    const uint64_t work = sm_spent_sum(w->stage_ns, false), idle = sm_spent_sum(w->stage_ns, true);
+    const double whole = waits ? (double)work + (double)idle : (double)work;
+    sm_stage order[SM_STAGES];
+    char time[16];
+    const size_t n = sm_spent_order(w->stage_ns, waits, order);
+
+    (void)printf("  %-8s %9s ", waits ? "waiting" : "work", sm_human_ns(waits ? idle : work, time));
+    for (size_t i = 0; i < n && i < 5; i++)
+        (void)printf("%s%s %.0f%%", i > 0 ? ", " : " ", sm_stage_name(order[i]),
+                     100 * (double)w->stage_ns[order[i]] / whole);
+    (void)printf("\n");
+}
+
+static void print_work(const report *r)
+{
+    static const char *const WHAT[] = {"conversion", "hashing", "check"};
+    char attempts[64], time[16];
+
+    for (size_t kind = 0; kind < SM_COUNT(WHAT); kind++) {
+        const sm_status_work *w = &r->sum.work[kind];
+        if (w->attempts == 0)
+            continue;
+        (void)printf("\n%s  THREADS' TIME%s of %s, %s of CPU\n", bold(r), plain(r),
+                     catalog_count(w->attempts, WHAT[kind], attempts),
+                     sm_human_ns(w->cpu_ns, time));
+        print_stages(w, false);
+        print_stages(w, true);
     }
 }
 
@@ -239,6 +290,7 @@ static void print_report(const report *r)
     print_states(r);
     print_classes(r);
     print_bricks(r);
+    print_work(r);
     if (s->n_attempts > 0)
         (void)printf("\n  %s attempts, first begun %s, last ended %s\n",
                      catalog_number(s->n_attempts, number),
@@ -282,6 +334,53 @@ static void put_classes(json *j, const sm_catalog_summary *s)
     json_close(j, ']');
 }
 
+static void put_stages(json *j, const char *key, const uint64_t ns[SM_STAGES], bool waits)
+{
+    json_open(j, key, '{');
+    for (int i = 0; i < SM_STAGES; i++) {
+        if (sm_stage_waits((sm_stage)i) == waits && ns[i] > 0)
+            json_real(j, sm_stage_name((sm_stage)i), (double)ns[i] / 1e9);
+    }
+    json_close(j, '}');
+}
+
+static void put_times(json *j, const sm_catalog_summary *s)
+{
+    json_open(j, "times", '{');
+    for (int kind = 0; kind <= SM_ATTEMPT_CHECK_OUTPUT; kind++) {
+        const sm_status_work *w = &s->work[kind];
+        if (w->attempts == 0)
+            continue;
+        json_open(j, sm_attempt_kind_name((sm_attempt_kind)kind), '{');
+        json_number(j, "attempts", w->attempts);
+        json_number(j, "bytes_in", w->bytes_in);
+        json_number(j, "bytes_out", w->bytes_out);
+        json_real(j, "cpu_seconds", (double)w->cpu_ns / 1e9);
+        put_stages(j, "work", w->stage_ns, false);
+        put_stages(j, "waits", w->stage_ns, true);
+        json_close(j, '}');
+    }
+    json_close(j, '}');
+}
+
+static void put_flow(json *j, const sm_status_brick *b)
+{
+    json_number(j, "measured_slides", b->flow.reads);
+    json_number(j, "measured_bytes", b->flow.read_bytes);
+    json_real(j, "measured_seconds", (double)b->flow.read_ns / 1e9);
+    json_number(j, "write_bytes", b->flow.write_bytes);
+    json_real(j, "write_seconds", (double)b->flow.write_ns / 1e9);
+    json_real(j, "read_mb_s", b->read_rate / 1e6);
+    json_text(j, "read_mb_s_is",
+              b->read_rate <= 0  ? "unknown"
+              : b->rate_measured ? "measured"
+                                 : "at least");
+    json_real(j, "write_mb_s_at_least", write_rate(&b->flow) / 1e6);
+    json_real(j, "read_of_median", b->of_median);
+    put_stages(j, "work", b->stage_ns, false);
+    put_stages(j, "waits", b->stage_ns, true);
+}
+
 static void put_bricks(json *j, const sm_catalog_summary *s)
 {
     json_open(j, "bricks", '[');
@@ -296,6 +395,7 @@ static void put_bricks(json *j, const sm_catalog_summary *s)
         json_number(j, "missing", b->n_missing);
         json_number(j, "read_bytes", b->read_bytes);
         json_real(j, "read_seconds", (double)b->read_ns / 1e9);
+        put_flow(j, b);
         json_close(j, '}');
     }
     json_close(j, ']');
@@ -372,6 +472,7 @@ static sm_status print_json(const report *r, sm_error *err)
     put_plan(&j, r);
     put_classes(&j, s);
     put_bricks(&j, s);
+    put_times(&j, s);
     json_open(&j, "journals", '{');
     json_number(&j, "finished", r->n_finished);
     json_number(&j, "live", r->n_live);

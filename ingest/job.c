@@ -309,6 +309,29 @@ static void put_phases(sm_json_writer *w, const uint64_t phase_ns[SM_PHASES])
     sm_json_close(w, '}');
 }
 
+static void put_stages(sm_json_writer *w, const char *key, const uint64_t ns[SM_STAGES], bool waits)
+{
+    sm_json_open(w, key, '{');
+    for (int i = 0; i < SM_STAGES; i++)
+        if (ns[i] > 0 && sm_stage_waits((sm_stage)i) == waits)
+            sm_json_put_u64(w, sm_stage_name((sm_stage)i), ns[i]);
+    sm_json_close(w, '}');
+}
+
+static void put_spent(sm_json_writer *w, const sm_spent *spent)
+{
+    put_stages(w, "work", spent->ns, false);
+    put_stages(w, "waits", spent->ns, true);
+    if (spent->cpu_ns > 0)
+        sm_json_put_u64(w, "cpu", spent->cpu_ns);
+    if (spent->delivered_ns == 0)
+        return;
+    sm_json_open(w, "measured", '{');
+    sm_json_put_u64(w, "bytes", spent->delivered_bytes);
+    sm_json_put_u64(w, "ns", spent->delivered_ns);
+    sm_json_close(w, '}');
+}
+
 static void put_slide_facts(sm_json_writer *w, const sm_outcome *o)
 {
     if (o->vendor[0] != '\0')
@@ -339,6 +362,8 @@ static void put_files(sm_json_writer *w, const sm_outcome *o)
         sm_json_put_path(w, "path", o->out_path);
         sm_json_put_u64(w, "bytes", o->out_bytes);
         sm_json_put_digest(w, "digest", &o->out_sha256);
+        if (o->out_brick[0] != '\0')
+            sm_json_put_text(w, "brick", o->out_brick);
         sm_json_close(w, '}');
     }
     if (o->n_parts == 0)
@@ -368,6 +393,7 @@ void sm_json_put_outcome(sm_json_writer *w, const sm_outcome *o)
     sm_json_put_i64(w, "began", o->began_ns);
     sm_json_put_i64(w, "ended", o->ended_ns);
     put_phases(w, o->phase_ns);
+    put_spent(w, &o->spent);
     sm_json_put_u64(w, "bytes_in", o->bytes_in);
     sm_json_put_u64(w, "bytes_out", o->bytes_out);
     sm_json_put_u64(w, "pixels", o->pixels);
@@ -392,6 +418,11 @@ sm_status sm_outcome_to_json(const sm_outcome *outcome, sm_buf *out, sm_error *e
     return w.st;
 }
 
+/* Objects of an outcome; NULL: not there. */
+typedef struct outcome_times {
+    const cJSON *stages, *work, *waits, *measured; /* stages: the phases, as journals call them */
+} outcome_times;
+
 static sm_status read_phases(const cJSON *object, uint64_t phase_ns[SM_PHASES], sm_error *err)
 {
     sm_json_field fields[SM_PHASES];
@@ -399,6 +430,47 @@ static sm_status read_phases(const cJSON *object, uint64_t phase_ns[SM_PHASES], 
         fields[i] =
             (sm_json_field){sm_phase_name((sm_phase)i), SM_JSON_U64, false, &phase_ns[i], 0};
     return sm_json_read(object, fields, SM_PHASES, err);
+}
+
+/* What an older slidemill wrote has no "work". How fast the source came it knew only where nothing
+ * else was done meanwhile. */
+static void take_old_times(sm_outcome *o)
+{
+    const sm_phase alone = o->kind == SM_ATTEMPT_HASH ? SM_PHASE_HASH : SM_PHASE_COPY_IN;
+    o->spent.delivered_ns = o->kind != SM_ATTEMPT_CHECK_OUTPUT ? o->phase_ns[alone] : 0;
+    o->spent.delivered_bytes = o->spent.delivered_ns > 0 ? o->bytes_in : 0;
+}
+
+/* The stages of one of the two objects; names of the other one, and new ones, are passed over. */
+static sm_status read_stages(const cJSON *object, bool waits, uint64_t ns[SM_STAGES], sm_error *err)
+{
+    sm_json_field fields[SM_STAGES];
+    size_t n = 0;
+    for (int i = 0; i < SM_STAGES; i++)
+        if (sm_stage_waits((sm_stage)i) == waits)
+            fields[n++] =
+                (sm_json_field){sm_stage_name((sm_stage)i), SM_JSON_U64, false, &ns[i], 0};
+    return object != NULL ? sm_json_read(object, fields, n, err) : SM_OK;
+}
+
+static sm_status read_times(const outcome_times *times, sm_outcome *o, sm_error *err)
+{
+    const sm_json_field measured[] = {
+        {"bytes", SM_JSON_U64, true, &o->spent.delivered_bytes, 0},
+        {"ns", SM_JSON_U64, true, &o->spent.delivered_ns, 0},
+    };
+    sm_status st = SM_OK;
+    if (times->stages != NULL)
+        st = read_phases(times->stages, o->phase_ns, err);
+    if (st == SM_OK)
+        st = read_stages(times->work, false, o->spent.ns, err);
+    if (st == SM_OK)
+        st = read_stages(times->waits, true, o->spent.ns, err);
+    if (st == SM_OK && times->measured != NULL)
+        st = sm_json_read(times->measured, measured, SM_COUNT(measured), err);
+    if (st == SM_OK && times->work == NULL)
+        take_old_times(o);
+    return st;
 }
 
 /* SHA-256 first, perhaps another kind behind it. */
@@ -489,8 +561,12 @@ static sm_status read_outcome_files(const cJSON *source, const cJSON *output, co
     if (source != NULL)
         st = read_source(source, o, err);
     if (st == SM_OK && output != NULL) {
+        const sm_json_field brick = {"brick", SM_JSON_TEXT, false, o->out_brick,
+                                     sizeof o->out_brick};
         st = read_file(output, &o->out_path, &o->out_bytes, &o->out_sha256, err);
         o->has_output = true;
+        if (st == SM_OK)
+            st = sm_json_read(output, &brick, 1, err);
     }
     if (st == SM_OK && parts != NULL)
         st = read_outcome_parts(parts, o, err);
@@ -500,7 +576,8 @@ static sm_status read_outcome_files(const cJSON *source, const cJSON *output, co
 static sm_status read_outcome(const cJSON *object, sm_outcome *o, sm_error *err)
 {
     char kind[16] = "", outcome[16] = "";
-    const cJSON *stages = NULL, *source = NULL, *output = NULL, *parts = NULL;
+    outcome_times times = {0};
+    const cJSON *source = NULL, *output = NULL, *parts = NULL;
     const sm_json_field fields[] = {
         {"kind", SM_JSON_WORD, true, kind, sizeof kind},
         {"outcome", SM_JSON_WORD, true, outcome, sizeof outcome},
@@ -510,7 +587,11 @@ static sm_status read_outcome(const cJSON *object, sm_outcome *o, sm_error *err)
         {"brick", SM_JSON_TEXT, false, o->brick, sizeof o->brick},
         {"began", SM_JSON_I64, true, &o->began_ns, 0},
         {"ended", SM_JSON_I64, true, &o->ended_ns, 0},
-        {"stages", SM_JSON_OBJECT, false, &stages, 0},
+        {"stages", SM_JSON_OBJECT, false, &times.stages, 0},
+        {"work", SM_JSON_OBJECT, false, &times.work, 0},
+        {"waits", SM_JSON_OBJECT, false, &times.waits, 0},
+        {"cpu", SM_JSON_U64, false, &o->spent.cpu_ns, 0},
+        {"measured", SM_JSON_OBJECT, false, &times.measured, 0},
         {"bytes_in", SM_JSON_U64, false, &o->bytes_in, 0},
         {"bytes_out", SM_JSON_U64, false, &o->bytes_out, 0},
         {"pixels", SM_JSON_U64, false, &o->pixels, 0},
@@ -529,8 +610,8 @@ static sm_status read_outcome(const cJSON *object, sm_outcome *o, sm_error *err)
     if (st == SM_OK &&
         !(sm_json_attempt_kind(kind, &o->kind) && outcome_parse(outcome, &o->outcome)))
         st = sm_fail(err, SM_ERR_FORMAT, "\"kind\" or \"outcome\" is none of ours");
-    if (st == SM_OK && stages != NULL)
-        st = read_phases(stages, o->phase_ns, err);
+    if (st == SM_OK)
+        st = read_times(&times, o, err);
     if (st == SM_OK)
         st = read_outcome_files(source, output, parts, o, err);
     return st == SM_OK ? check_outcome(o, err) : st;

@@ -70,6 +70,7 @@ typedef struct sm_outcome {
     char brick[256]; /* as the worker's own open of the slide says; "" unknown */
     int64_t began_ns, ended_ns;
     uint64_t phase_ns[SM_PHASES];
+    sm_spent spent; /* delivered_*: how fast the source came, also where nothing else was done */
     uint64_t bytes_in, bytes_out, pixels;
     bool has_source;
     uint64_t source_bytes;
@@ -80,6 +81,7 @@ typedef struct sm_outcome {
     double mpp, objective;
     bool has_output;
     char *out_path; /* relative; malloc'ed */
+    char out_brick[256];
     uint64_t out_bytes;
     sm_digest out_sha256;
     sm_outcome_part *parts;

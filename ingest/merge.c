@@ -175,6 +175,10 @@ static sm_attempt_row attempt_of(const fold *f, const sm_journal_event *event)
         .rank = f->group.head.rank,
         .generation = f->group.head.generation,
         .brick = o->brick[0] != '\0' ? o->brick : NULL,
+        .out_brick = o->out_brick[0] != '\0' ? o->out_brick : NULL,
+        .cpu_ns = o->spent.cpu_ns,
+        .measured_bytes = o->spent.delivered_bytes,
+        .measured_ns = o->spent.delivered_ns,
         .began_ns = o->began_ns,
         .ended_ns = o->ended_ns,
         .bytes_in = o->bytes_in,
@@ -202,6 +206,7 @@ static sm_attempt_row attempt_of(const fold *f, const sm_journal_event *event)
     if (row.ended_ns < row.began_ns) /* the clock was set back meanwhile */
         row.began_ns = row.ended_ns;
     memcpy(row.phase_ns, o->phase_ns, sizeof row.phase_ns);
+    memcpy(row.stage_ns, o->spent.ns, sizeof row.stage_ns);
     memcpy(row.source_digests, o->source_digests, sizeof row.source_digests);
     return row;
 }

@@ -33,6 +33,7 @@ typedef struct task {
     sm_outcome_kind kind;    /* goes with error_class */
     uint64_t base_bytes;     /* of the files read before the present one */
     uint64_t hash_ns;
+    sm_spent before;
     struct stat main_seen;
     struct stat *parts_seen;
     bool main_compared;
@@ -502,6 +503,19 @@ static void take_report(task *t, const sm_convert_report *r)
     t->base_bytes += r->source_bytes;
 }
 
+/* Only for the books: a brick that cannot be asked is unknown. */
+static void note_out_brick(task *t)
+{
+    sm_error ignored = SM_ERROR_INIT;
+    int fd = -1;
+    if (sm_path_open_beneath(t->out_fd, t->job->out_path, O_PATH | O_NOFOLLOW, &fd, &ignored) !=
+        SM_OK)
+        return;
+    if (sm_brick_of(fd, t->o->out_brick, &ignored) != SM_OK)
+        t->o->out_brick[0] = '\0';
+    (void)close(fd); /* O_PATH */
+}
+
 static sm_status take_output(task *t, const sm_convert_report *r, sm_error *err)
 {
     sm_outcome *o = t->o;
@@ -513,6 +527,7 @@ static sm_status take_output(task *t, const sm_convert_report *r, sm_error *err)
     if (o->out_path == NULL)
         return sm_fail(err, SM_ERR_NOMEM, "%s: out of memory", t->job->out_path);
     o->has_output = true;
+    note_out_brick(t);
     return SM_OK;
 }
 
@@ -621,6 +636,11 @@ static void account(task *t, uint64_t total_ns)
         sum += ns[i];
     ns[SM_PHASE_OTHER] += total_ns > sum ? total_ns - sum : 0;
     t->o->bytes_in = t->base_bytes;
+    sm_spent_since(&t->before, &t->o->spent);
+    if (t->job->kind == SM_ATTEMPT_HASH) { /* the whole of it is a measurement */
+        t->o->spent.delivered_bytes = t->base_bytes;
+        t->o->spent.delivered_ns = t->base_bytes > 0 ? t->hash_ns : 0;
+    }
     t->o->peak_rss_bytes = sm_peak_rss_bytes();
 }
 
@@ -632,6 +652,7 @@ void sm_perform(const sm_job *job, const sm_convert_options *options, const sm_p
     task t = {.job = job, .options = options, .watch = watch, .o = o};
     *o = (sm_outcome){.kind = job->kind, .slide = job->slide, .began_ns = wall_ns()};
     t.root_fd = t.out_fd = -1;
+    sm_spent_now(&t.before);
     const sm_status st = do_job(&t, &err);
     if (st != SM_OK) {
         sm_outcome_set_error(o, &err);

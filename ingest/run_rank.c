@@ -45,6 +45,20 @@ static double seconds_of(const sm_outcome *o)
     return o->ended_ns > o->began_ns ? (double)(o->ended_ns - o->began_ns) / 1e9 : 0;
 }
 
+/* For programs: a person has `catalog status`. */
+static void put_work(sm_run_line *line, const sm_spent *spent)
+{
+    sm_stage order[SM_STAGES];
+    sm_run_line_real(line, "cpu_s", (double)spent->cpu_ns / 1e9, 3);
+    sm_run_line_real(line, "work_s", (double)sm_spent_sum(spent->ns, false) / 1e9, 3);
+    sm_run_line_real(line, "read_wait_s", (double)spent->ns[SM_STAGE_READ] / 1e9, 3);
+    sm_run_line_real(
+        line, "write_wait_s",
+        (double)spent->ns[SM_STAGE_WRITE_WAIT] / 1e9 + (double)spent->ns[SM_STAGE_SYNC] / 1e9, 3);
+    if (sm_spent_order(spent->ns, false, order) > 0)
+        sm_run_line_text(line, "most", sm_stage_name(order[0]));
+}
+
 static void log_outcome(const sm_run_rank *r, const sm_clerk_task *task)
 {
     const sm_outcome *o = &task->outcome;
@@ -66,6 +80,8 @@ static void log_outcome(const sm_run_rank *r, const sm_clerk_task *task)
         if (o->pixels > 0)
             sm_run_line_real(&line, "mpx_s", s > 0 ? (double)o->pixels / 1e6 / s : 0, 1);
         sm_run_line_text(&line, "how", o->how);
+        if (r->log->json)
+            put_work(&line, &o->spent);
     }
     sm_run_line_text(&line, "brick", o->brick);
     sm_run_line_end(&line);

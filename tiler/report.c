@@ -88,35 +88,19 @@ static sm_status times_line(const sm_convert_report *r, sm_buf *text, sm_error *
                          sm_human_bytes(sm_peak_rss_bytes(), rss));
 }
 
-/* The stages that wait, or those that do not, longest first; n of them took a percent or more. */
-static size_t by_time(const sm_spent *spent, bool waits, sm_stage order[SM_STAGES])
-{
-    const uint64_t least = sm_spent_sum(spent->ns, waits) / 100;
-    size_t n = 0;
-    for (int s = 0; s < SM_STAGES; s++) {
-        if (sm_stage_waits((sm_stage)s) != waits || spent->ns[s] <= least)
-            continue;
-        size_t i = n++;
-        for (; i > 0 && spent->ns[order[i - 1]] < spent->ns[s]; i--)
-            order[i] = order[i - 1];
-        order[i] = (sm_stage)s;
-    }
-    return n;
-}
-
 /* "  work 8.1 s: encode 61%, decode 30%; waiting 1.2 s: idle 0.9 s, read 0.3 s" */
 static sm_status work_line(const sm_convert_report *r, sm_buf *text, sm_error *err)
 {
     sm_stage order[SM_STAGES];
     char time[16];
     const double work = (double)sm_spent_sum(r->spent.ns, false);
-    size_t n = by_time(&r->spent, false, order);
+    size_t n = sm_spent_order(r->spent.ns, false, order);
     sm_status st =
         sm_buf_printf(text, err, "  work %s", sm_human_ns(sm_spent_sum(r->spent.ns, false), time));
     for (size_t i = 0; st == SM_OK && i < n; i++)
         st = sm_buf_printf(text, err, "%s%s %.0f%%", i > 0 ? ", " : ": ", sm_stage_name(order[i]),
                            100 * (double)r->spent.ns[order[i]] / work);
-    n = by_time(&r->spent, true, order);
+    n = sm_spent_order(r->spent.ns, true, order);
     if (st == SM_OK)
         st = sm_buf_printf(text, err, "\n  waiting %s",
                            sm_human_ns(sm_spent_sum(r->spent.ns, true), time));

@@ -144,7 +144,7 @@ class Report(harness.Case):
             self.assertNotIn(word, self.text)
 
     def test_every_chart_has_a_name_and_its_numbers(self):
-        wanted = {"progress", "throughput", "bricks-time", "stage-time", "sizes", "times",
+        wanted = {"progress", "throughput", "bricks-time", "stage-work", "stage-waits", "phase-time", "sizes", "times",
                   "failure-classes", "scaling-1", "peers-2", "peers-3"}
         self.assertEqual(set(self.page.charts), wanted)
         for name, chart in self.page.charts.items():

@@ -428,6 +428,13 @@ static void fill_for_summary(fixture *f, sm_catalog *catalog)
         sm_attempt_row attempt = make_attempt(event, RUN_A, i, i + 1, OUTCOMES[i], 1);
         attempt.brick = "h:/1";
         attempt.phase_ns[SM_PHASE_MILL] = 10;
+        attempt.stage_ns[SM_STAGE_ENCODE] = 7;
+        attempt.stage_ns[SM_STAGE_READ] = 3;
+        attempt.cpu_ns = 9;
+        attempt.measured_bytes = i < 2 ? 500 : 0;
+        attempt.measured_ns = i < 2 ? 2 : 0;
+        attempt.out_brick = "h:/2";
+        attempt.bytes_out = 20;
         if (i == 3)
             attempt.brick = NULL;
         put_attempt(f, catalog, &attempt);
@@ -460,6 +467,15 @@ static void check_summary(const sm_catalog_summary *s)
     assert_string_equal(s->bricks[0].name, "h:/1");
     assert_true(s->bricks[0].n == 3 && s->bricks[0].n_done == 1 && s->bricks[0].n_failed == 2);
     assert_true(s->bricks[0].read_bytes == 3000 && s->bricks[0].read_ns == 30);
+    assert_true(s->bricks[0].flow.reads == 2 && s->bricks[0].flow.read_bytes == 1000 &&
+                s->bricks[0].flow.read_ns == 4 && s->bricks[0].flow.writes == 0);
+    assert_true(s->bricks[1].flow.writes == 4 && s->bricks[1].flow.write_bytes == 80 &&
+                s->bricks[1].flow.write_ns == 40);
+    assert_true(s->bricks[0].stage_ns[SM_STAGE_ENCODE] == 21 &&
+                s->bricks[1].stage_ns[SM_STAGE_ENCODE] == 0);
+    const sm_status_work *work = &s->work[SM_ATTEMPT_CONVERT];
+    assert_true(work->attempts == 4 && work->cpu_ns == 36 && work->bytes_out == 80);
+    assert_true(work->stage_ns[SM_STAGE_ENCODE] == 28 && work->stage_ns[SM_STAGE_READ] == 12);
     assert_true(s->bricks[1].n == 2 && s->bricks[1].n_missing == 1 && s->bricks[1].n_failed == 1);
 }
 

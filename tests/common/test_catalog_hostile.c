@@ -73,7 +73,7 @@ static void foreign_files_are_refused(void **state)
          "DROP TABLE meta; CREATE VIEW meta AS SELECT 'root' AS name, '/x' AS value",
          SM_ERR_CORRUPT, "not those of a catalog"},
         {"application id", "PRAGMA application_id = 1", SM_ERR_ARG, "not a slidemill catalog"},
-        {"newer", "PRAGMA user_version = 2", SM_ERR_ARG, "of a newer slidemill"},
+        {"newer", "PRAGMA user_version = 3", SM_ERR_ARG, "of a newer slidemill"},
         {"version 0", "PRAGMA user_version = 0", SM_ERR_ARG, "never in use"},
         {"WAL", "PRAGMA journal_mode = WAL", SM_ERR_CORRUPT, "WAL mode"},
         {"relative root", "UPDATE meta SET value = 'x' WHERE name = 'root'", SM_ERR_CORRUPT,

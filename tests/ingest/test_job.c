@@ -177,6 +177,12 @@ static sm_outcome full_outcome(char *out_path, sm_outcome_part *part)
     o.out_sha256 = o.source_digests[0];
     for (unsigned i = 0; i < SM_PHASES; i++)
         o.phase_ns[i] = i * UINT64_C(1000000007);
+    for (unsigned i = 0; i < SM_STAGES; i++)
+        o.spent.ns[i] = i * UINT64_C(1000000009);
+    o.spent.cpu_ns = 77;
+    o.spent.delivered_bytes = 78;
+    o.spent.delivered_ns = 79;
+    memcpy(o.out_brick, "h:/2", sizeof "h:/2");
     return o;
 }
 
@@ -199,6 +205,8 @@ static void outcome_survives_the_pipe(void **state)
     assert_true(got.parts[0].size_bytes == 5 && got.has_output && got.has_source);
     assert_true(sm_digest_equal(&got.source_digests[1], &o.source_digests[1]));
     assert_memory_equal(got.phase_ns, o.phase_ns, sizeof o.phase_ns);
+    assert_memory_equal(&got.spent, &o.spent, sizeof o.spent);
+    assert_string_equal(got.out_brick, "h:/2");
     assert_true(got.bytes_in == o.bytes_in && got.pixels == o.pixels && got.w_px == o.w_px);
     assert_true(got.began_ns == o.began_ns && got.ended_ns == o.ended_ns && got.mpp == o.mpp);
     assert_string_equal(got.vendor, "aperio");
@@ -294,6 +302,35 @@ static void outcome_of_a_newer_worker_is_read(void **state)
     SM_CHECK_OK(sm_outcome_from_json(TEXT, strlen(TEXT), &o, &err), &err);
     assert_int_equal(o.phase_ns[SM_PHASE_HASH], 6);
     sm_outcome_clear(&o);
+}
+
+/* As 0.1.0 wrote it: no "work"; what was hashed alone tells how fast it came. */
+static void outcome_of_an_older_worker_is_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t bytes, ns;
+    } cases[] = {
+        {"{\"kind\":\"hash\",\"outcome\":\"abandoned\",\"slide\":1,\"began\":1,\"ended\":2,"
+         "\"stages\":{\"hash\":6,\"other\":2},\"bytes_in\":9}",
+         9, 6},
+        {"{\"kind\":\"convert\",\"outcome\":\"abandoned\",\"slide\":1,\"began\":1,\"ended\":2,"
+         "\"stages\":{\"copy-in\":7,\"mill\":2},\"bytes_in\":9}",
+         9, 7},
+        {"{\"kind\":\"convert\",\"outcome\":\"abandoned\",\"slide\":1,\"began\":1,\"ended\":2,"
+         "\"stages\":{\"mill\":2},\"bytes_in\":9}",
+         0, 0},
+    };
+    for (size_t i = 0; i < SM_COUNT(cases); i++) {
+        sm_error err = SM_ERROR_INIT;
+        sm_outcome o;
+        SM_CHECK_OK(sm_outcome_from_json(cases[i].text, strlen(cases[i].text), &o, &err), &err);
+        if (o.spent.delivered_bytes != cases[i].bytes || o.spent.delivered_ns != cases[i].ns)
+            fail_msg("case %zu", i);
+        assert_int_equal(sm_spent_sum(o.spent.ns, false), 0);
+        sm_outcome_clear(&o);
+    }
 }
 
 static void nesting_and_nul_are_refused(void **state)
@@ -421,6 +458,7 @@ int main(void)
         cmocka_unit_test(outcome_survives_the_pipe),
         cmocka_unit_test(outcome_that_cannot_be_is_refused),
         cmocka_unit_test(outcome_of_a_newer_worker_is_read),
+        cmocka_unit_test(outcome_of_an_older_worker_is_read),
         cmocka_unit_test(nesting_and_nul_are_refused),
         cmocka_unit_test(texts_are_one_clean_line),
         cmocka_unit_test(damaged_answers_never_crash),

@@ -1,0 +1,148 @@
+-- A catalog of schema version 1 as slidemill 0.1.0 wrote it: three slides that were hashed.
+-- convert.jsonl is the journal of the conversions that followed.
+PRAGMA application_id = 1397572401;
+PRAGMA user_version = 1;
+BEGIN TRANSACTION;
+CREATE TABLE attempt (
+  run INTEGER NOT NULL REFERENCES run,
+  seq INTEGER NOT NULL,
+  slide INTEGER NOT NULL REFERENCES slide,
+  kind TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  error_class TEXT,
+  error TEXT,
+  brick INTEGER REFERENCES brick,
+  generation INTEGER,
+  began_ns INTEGER NOT NULL,
+  ended_ns INTEGER NOT NULL,
+  open_ns INTEGER NOT NULL,
+  copy_in_ns INTEGER NOT NULL,
+  hash_ns INTEGER NOT NULL,
+  mill_ns INTEGER NOT NULL,
+  fsync_ns INTEGER NOT NULL,
+  verify_ns INTEGER NOT NULL,
+  publish_ns INTEGER NOT NULL,
+  other_ns INTEGER NOT NULL,
+  bytes_in INTEGER NOT NULL,
+  bytes_out INTEGER NOT NULL,
+  pixels INTEGER NOT NULL,
+  source_bytes INTEGER,
+  source_sha256 BLOB,
+  PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "attempt" VALUES(1,3,1,'hash','ok',NULL,NULL,1,2,1795886183976717052,1795886183987607097,0,0,10610669,0,0,0,0,252834,3063183,0,0,3063183,NULL);
+INSERT INTO "attempt" VALUES(1,5,2,'hash','ok',NULL,NULL,1,2,1795886183975169323,1795886183986914353,0,0,11604929,0,0,0,0,102831,1125830,0,0,1125830,NULL);
+INSERT INTO "attempt" VALUES(1,6,3,'hash','ok',NULL,NULL,1,2,1795886184004323555,1795886184006550429,0,0,2048913,0,0,0,0,112987,30000,0,0,30000,NULL);
+CREATE TABLE brick (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  read_bytes INTEGER NOT NULL,
+  read_ns INTEGER NOT NULL
+) STRICT;
+INSERT INTO "brick" VALUES(1,'dev:254:0',4219013,24264511);
+CREATE TABLE meta (
+  name TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO "meta" VALUES('created_ns','1795886183808950512');
+INSERT INTO "meta" VALUES('first_began_ns','1795886183975169323');
+INSERT INTO "meta" VALUES('generation','3');
+INSERT INTO "meta" VALUES('last_ended_ns','1795886184006550429');
+INSERT INTO "meta" VALUES('n_attempts','3');
+INSERT INTO "meta" VALUES('n_outputs','0');
+INSERT INTO "meta" VALUES('n_shards','1');
+INSERT INTO "meta" VALUES('output_bytes','0');
+INSERT INTO "meta" VALUES('plan','1');
+INSERT INTO "meta" VALUES('root','/srv/smv1/corpus');
+INSERT INTO "meta" VALUES('uuid','1eb2b7f8410e83b16ed4819e02a90fc9');
+CREATE TABLE output (
+  slide INTEGER PRIMARY KEY REFERENCES slide,
+  path TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  sha256 BLOB NOT NULL,
+  source_sha256 BLOB NOT NULL,
+  state TEXT NOT NULL,
+  made_ns INTEGER NOT NULL,
+  checked_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE part (
+  slide INTEGER NOT NULL REFERENCES slide,
+  path TEXT NOT NULL,
+  size_bytes INTEGER,
+  mtime_ns INTEGER,
+  sha256 BLOB,
+  sha256_origin TEXT,
+  md5 BLOB,
+  xxh128 BLOB,
+  PRIMARY KEY (slide, path)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY,
+  run TEXT NOT NULL,
+  rank INTEGER NOT NULL,
+  host TEXT,
+  command TEXT,
+  version TEXT,
+  plan INTEGER,
+  shard INTEGER,
+  began_ns INTEGER,
+  ended_ns INTEGER
+) STRICT;
+INSERT INTO "run" VALUES(1,'3b034f4d43df384b0f6687960885245b',0,'node1','slidemill ingest --hash-only --catalog c.smc','0.1.0',1,NULL,1795886183938393542,1795886184009986038);
+CREATE TABLE shard (
+  shard INTEGER PRIMARY KEY,
+  n INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  n_open INTEGER NOT NULL,
+  n_done INTEGER NOT NULL,
+  n_failed INTEGER NOT NULL
+) STRICT;
+INSERT INTO "shard" VALUES(0,3,4219013,3,0,0);
+CREATE TABLE slide (
+  id INTEGER PRIMARY KEY,
+  path TEXT NOT NULL,
+  path_hash INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  size_bytes INTEGER,
+  mtime_ns INTEGER,
+  shard INTEGER,
+  present INTEGER NOT NULL,
+  brick INTEGER REFERENCES brick,
+  attempts INTEGER NOT NULL,
+  checked_ns INTEGER,
+  n_parts INTEGER NOT NULL,
+  parts_bytes INTEGER NOT NULL,
+  sha256 BLOB,
+  sha256_origin TEXT,
+  md5 BLOB,
+  xxh128 BLOB,
+  external_id TEXT,
+  vendor TEXT,
+  w_px INTEGER,
+  h_px INTEGER,
+  mpp REAL,
+  objective REAL,
+  error_class TEXT,
+  error TEXT,
+  last_ended_ns INTEGER,
+  since_generation INTEGER
+) STRICT;
+INSERT INTO "slide" VALUES(1,'a.svs',8862977112677110563,'planned',3063183,1795886183316242190,0,1,1,1,1795886183987607097,0,0,X'85E49D60E99D9493D24978C5D3A84B016858CEB317422BDF2D45A7FC737CC4AC','learned',NULL,NULL,NULL,'aperio',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "slide" VALUES(2,'b.svs',3903214645774125532,'planned',1125830,1795886183796242208,0,1,1,1,1795886183986914353,0,0,X'10C2DA9B9BE20C554D9CA439BFDC9F9381C265955B239604E05FE2D429A3595C','learned',NULL,NULL,NULL,'aperio',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "slide" VALUES(3,'bad.svs',4807679449988007439,'planned',30000,1795886183800242208,0,1,1,1,1795886184006550429,0,0,X'F483B356DF35F00436E9506519FED84A89A7AAED2E30509CFC75B2914BCE2D7F','learned',NULL,NULL,NULL,'aperio',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE tally (
+  id INTEGER PRIMARY KEY,
+  state TEXT NOT NULL,
+  brick INTEGER REFERENCES brick,
+  error_class TEXT,
+  n INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  n_missing INTEGER NOT NULL,
+  n_unchecked INTEGER NOT NULL,
+  example INTEGER NOT NULL REFERENCES slide
+) STRICT;
+INSERT INTO "tally" VALUES(1,'planned',1,NULL,3,4219013,0,0,1);
+CREATE INDEX slide_by_path_hash ON slide(path_hash);
+CREATE INDEX slide_by_shard ON slide(shard) WHERE shard IS NOT NULL;
+CREATE UNIQUE INDEX run_by_rank ON run(run, rank);
+COMMIT;
