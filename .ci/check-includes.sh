@@ -19,11 +19,11 @@ openjpeg.*                       tiler/decode_jp2k.c
 zstd\.h|zstd_errors\.h           tiler/decode_tiff.c tiler/encode_zstd.c tiler/versions.c bench/*.c
 libdeflate\.h                    tiler/encode_deflate.c
 expat\.h                         tiler/slide_ome.c
-cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/job.c ingest/journal*.c ingest/cmd_*.c ingest/catalog_*.c ingest/run_log.c bench/report_results.c bench/model_setup.c bench/model_report.c bench/bricks_json.c bench/compare.c
+cjson/.*|cJSON\.h                tiler/report.c tiler/cmd_*.c ingest/job.c ingest/journal*.c ingest/cmd_*.c ingest/catalog_*.c ingest/run_log.c bench/report_results.c bench/report_lines.[ch] bench/model_setup.c bench/model_report.c bench/bricks_json.c bench/compare.c bench/ingest_*.c bench/peers_*.c bench/result.[ch]
 mpi\.h                           ingest/rank.c
 '
 # The C library, POSIX and Linux.
-SYSTEM='(assert|complex|ctype|dirent|endian|errno|fcntl|fenv|float|fnmatch|getopt|glob|immintrin|inttypes|iso646|langinfo|libgen|limits|locale|malloc|math|poll|pthread|pwd|sched|semaphore|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|termios|threads|time|uchar|unistd|wchar|wctype)\.h|(sys|linux|arpa|netinet)/[a-z_]+\.h'
+SYSTEM='(assert|complex|ctype|dirent|endian|errno|fcntl|fenv|float|fnmatch|ftw|getopt|glob|immintrin|inttypes|iso646|langinfo|libgen|limits|locale|malloc|math|poll|pthread|pwd|sched|semaphore|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|termios|threads|time|uchar|unistd|wchar|wctype)\.h|(sys|linux|arpa|netinet)/[a-z_]+\.h'
 
 lower_layers() { # the folders a file of this folder may include from
     case $1 in

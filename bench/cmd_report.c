@@ -42,7 +42,8 @@ static const sm_command COMMAND = {
         "CATALOG is what `slidemill catalog create` made; results of journals count once "
         "`slidemill catalog merge` has folded them in. RESULTS are files of bench/results: they "
         "add a table and chart of programs, and curves over threads where files differ in their "
-        "number. An operand whose name ends in .json is one of them; CATALOG may then be missing.",
+        "number; JSON lines of slidemill bench add their own. An operand whose name ends in .json "
+        "or .jsonl is one of them; CATALOG may then be missing.",
     .examples = "slidemill report corpus.smc -o report.html --thumbnails 24\n"
                 "    with a contact sheet\n"
                 "slidemill report bench/results/*.json\n    benchmarks alone\n",
@@ -71,12 +72,14 @@ static sm_status sort_operands(const char *const *operands, unsigned n, inputs *
 {
     for (unsigned i = 0; i < n; i++) {
         const size_t len = strlen(operands[i]);
-        if (len > 5 && strcmp(operands[i] + len - 5, ".json") == 0)
+        if ((len > 5 && strcmp(operands[i] + len - 5, ".json") == 0) ||
+            (len > 6 && strcmp(operands[i] + len - 6, ".jsonl") == 0))
             in->results[in->n_results++] = operands[i];
         else if (in->catalog == NULL)
             in->catalog = operands[i];
         else
-            return sm_fail(err, SM_ERR_ARG, "'%s': one catalog at a time, and results end in .json",
+            return sm_fail(err, SM_ERR_ARG,
+                           "'%s': one catalog at a time, and results end in .json or .jsonl",
                            operands[i]);
     }
     return SM_OK;

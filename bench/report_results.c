@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/report_lines.h"
 #include "bench/report_svg.h"
 #include "common/source.h"
 
@@ -31,9 +32,15 @@ static sm_status read_json(const char *path, cJSON **json, sm_error *err)
         st = sm_source_pread(source, text.data, (size_t)len, 0, err);
     if (st == SM_OK) {
         *json = cJSON_ParseWithLength((const char *)text.data, (size_t)len);
+        if (!cJSON_HasObjectItem(*json, "summary")) { /* perhaps one object a line */
+            cJSON_Delete(*json);
+            *json = sm_result_of_lines((const char *)text.data, (size_t)len);
+        }
         if (!cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(*json, "summary")))
             st = sm_fail(err, SM_ERR_FORMAT,
-                         "%s: not a benchmark's result (a JSON object with \"summary\")", path);
+                         "%s: not a benchmark's result (a JSON object with \"summary\", or JSON "
+                         "lines of slidemill bench)",
+                         path);
     }
     sm_buf_free(&text);
     sm_source_close(&source);
@@ -74,8 +81,10 @@ static void put_bars(sm_page *page, const cJSON *summary)
         const double wall = metric(program, "wall_s", "median");
         if (!isfinite(wall) || wall < 0 || n == PROGRAMS_MOST)
             continue;
-        const bool limit = strncmp(program->string, "limit", 5) == 0;
-        const bool ours = strncmp(program->string, "slidemill", 9) == 0;
+        const bool limit = strncmp(program->string, "limit", 5) == 0 ||
+                           strncmp(program->string, "codec limit", 11) == 0;
+        const bool ours = strncmp(program->string, "slidemill", 9) == 0 ||
+                          strncmp(program->string, "ingest", 6) == 0;
         bars[n++] = (sm_bar){.label = program->string,
                              .value = wall,
                              .least = metric(program, "wall_s", "min"),
@@ -84,6 +93,8 @@ static void put_bars(sm_page *page, const cJSON *summary)
                                        : limit ? 7
                                                : 1};
     }
+    if (n == 0)
+        return;
     (void)snprintf(id, sizeof(id), "peers-%u", ++page->n_ids);
     sm_chart_bars(page,
                   &(sm_chart){.id = id,
@@ -116,9 +127,16 @@ static void put_peers(sm_page *page, const cJSON *summary, double px)
     cJSON_ArrayForEach(program, summary)
     {
         const double wall = metric(program, "wall_s", "median");
+        const char *why = text_of(program, "why");
         sm_page_put(page, "<tr><td>");
         sm_page_text(page, program->string);
         sm_page_put(page, "</td>");
+        if (why[0] != '\0') { /* not installed, or failed */
+            sm_page_put(page, "<td colspan=\"7\">");
+            sm_page_text(page, why);
+            sm_page_put(page, "</td></tr>\n");
+            continue;
+        }
         put_number(page, wall, " s");
         put_number(page, metric(program, "wall_s", "min"), " s");
         put_number(page, metric(program, "wall_s", "max"), " s");
@@ -134,7 +152,8 @@ static void put_peers(sm_page *page, const cJSON *summary, double px)
 static double pixels_of(const cJSON *json)
 {
     const cJSON *input = cJSON_GetObjectItemCaseSensitive(json, "input");
-    return number_of(input, "width_px") * number_of(input, "height_px");
+    const double mpx = number_of(cJSON_GetObjectItemCaseSensitive(json, "corpus"), "mpx");
+    return isfinite(mpx) ? 1e6 * mpx : number_of(input, "width_px") * number_of(input, "height_px");
 }
 
 static void put_file(sm_page *page, const char *path, const cJSON *json)
@@ -150,7 +169,7 @@ static void put_file(sm_page *page, const char *path, const cJSON *json)
     sm_page_put(page, ", ");
     sm_page_text(page, text_of(json, "date"));
     sm_page_put(page, ", commit ");
-    sm_page_text(page, text_of(machine, "commit"));
+    sm_page_text(page, text_of(cJSON_HasObjectItem(json, "commit") ? json : machine, "commit"));
     sm_page_put(page, ", ");
     sm_page_text(page, text_of(machine, "cpu"));
     if (isfinite(cpus))
@@ -160,8 +179,10 @@ static void put_file(sm_page *page, const char *path, const cJSON *json)
     if (isfinite(pixels_of(json)))
         sm_page_put(page, ", input of %.0f Mpx", pixels_of(json) / 1e6);
     sm_page_put(page, "</p>\n");
+    sm_result_put_charts(page, json);
     put_bars(page, summary);
-    put_peers(page, summary, pixels_of(json));
+    if (strcmp(text_of(json, "what"), "bricks") != 0) /* they have rates, no programs */
+        put_peers(page, summary, pixels_of(json));
 }
 
 /* ---- scaling ---- */

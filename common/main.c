@@ -25,7 +25,7 @@ static const struct {
     {"ingest", "convert the slides of a catalog, on one rank or many"},
     {"submit", "a catalog as a Slurm array, and its merge job"},
     {"status", "the Slurm queue and the catalog on one screen"},
-    {"bench", "how fast is every brick behind a mount; compare two results"},
+    {"bench", "how fast are bricks, the pipeline and its peers; compare results"},
     {"model", "how long a corpus takes on a cluster, and what limits it"},
     {"report", "a corpus in figures and charts, as one HTML page"},
 };

@@ -202,6 +202,30 @@ class Report(harness.Case):
         with open(out, encoding="utf-8") as f:
             self.assertEqual(list(Page(f.read()).charts), ["peers-1"])
 
+    def test_json_lines_of_bench_make_charts(self):
+        lines = os.path.join(self.dir, "now.jsonl")
+        out = os.path.join(self.dir, "lines.html")
+        self.step(0, "bench", "ingest", "--quiet", "--slides", "2", "--width", "960", "--height",
+                  "960", "--repeats", "1", "--ranks", "1", "--threads", "1,2", "--against", "limit",
+                  "--json", lines, self.dir)
+        peers = os.path.join(self.dir, "peers.jsonl")
+        with open(peers, "w", encoding="utf-8") as f:
+            f.write(json.dumps({"what": "peers", "input": {"width_px": 9, "height_px": 9}}) + "\n")
+            f.write(json.dumps({"id": "vips", "state": "failed", "why": "<b>it broke"}) + "\n")
+        self.step(0, "report", lines, peers, "-o", out)
+        with open(out, encoding="utf-8") as f:
+            page = Page(f.read())
+        self.assertEqual(page.faults, [])
+        titles = " ".join(c["title"] for c in page.charts.values())
+        for words in ("Ingest, speed over ranks", "Where the time of the fastest went", "Wall time"):
+            self.assertIn(words, titles)
+        self.assertIn("% of what is possible", " ".join(page.texts))
+        self.assertIn("<b>it broke", page.texts)
+        with open(lines, "a", encoding="utf-8") as f:
+            f.write('{"id": "torn')
+        self.step(65, "report", lines, "-o", os.path.join(self.dir, "no.html"))
+        self.assertFalse(os.path.exists(os.path.join(self.dir, "no.html")))
+
     def test_wrong_inputs_are_refused_and_leave_nothing(self):
         out, junk = self.path("r.html"), self.path("junk.json")
         with open(junk, "w", encoding="utf-8") as f:

@@ -9,9 +9,11 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -187,6 +189,51 @@ class Case(unittest.TestCase):
     def assert_level(self, level, **expected):
         for key, value in expected.items():
             self.assertEqual(level.get(key), value, f"{key} of {level}")
+
+
+def users_of(text):
+    """Command lines of processes that have `text` in them."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                line = f.read().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+class BenchCase(Case):
+    """A benchmark that works in self.work and writes self.json; both are empty at the start."""
+
+    def setUp(self):
+        super().setUp()
+        self.work = self.path("work")
+        self.json = self.path("out.jsonl")
+        os.mkdir(self.work)
+
+    def lines(self):
+        with open(self.json, encoding="utf-8") as f:
+            return [json.loads(line) for line in f]
+
+    def assert_nothing_stays(self):
+        self.assertEqual(os.listdir(self.work), [])
+
+    def interrupt(self, *args, when):
+        """Ctrl-C once when(self.work) holds; then nothing may be left, and nobody running."""
+        p = subprocess.Popen([os.path.join(BIN, "slidemill-bench"), *args], text=True,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        end = time.monotonic() + 60 * SLOWER
+        while not when(self.work) and p.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
+        p.send_signal(signal.SIGINT)
+        err = p.communicate(timeout=60 * SLOWER)[1]
+        self.assertEqual(p.returncode, 75, err)
+        self.assertIn("interrupted; all that was made was removed", err)
+        self.assert_nothing_stays()
+        self.assertEqual(users_of(self.work), [])
 
 
 def mosaic(path, *options):
