@@ -63,7 +63,7 @@ static sm_status add_point(ingest_bench *b, uint32_t ranks, uint32_t threads, sm
 static sm_status add_programs(ingest_bench *b, sm_error *err)
 {
     sm_status st = SM_OK;
-    b->programs = sm_calloc(3u * INGEST_LIST_MAX * INGEST_LIST_MAX, sizeof *b->programs);
+    b->programs = sm_calloc((size_t)3 * INGEST_LIST_MAX * INGEST_LIST_MAX, sizeof *b->programs);
     if (b->programs == NULL)
         return sm_fail(err, SM_ERR_NOMEM, "no memory for the programs");
     for (uint32_t r = 0; r < b->ranks.n; r++)
