@@ -206,6 +206,7 @@ class Converting(WorkerCase):
         self.assert_ended(outcome, "ok", "")
         out = os.path.join(self.out, "a/b/slide.ome.tiff")
         self.assertEqual(self.sha256(out), self.sha256(expected))
+        self.assertTrue(outcome["output"].pop("brick"), "where it was written")
         self.assertEqual(outcome["output"], {"path": "a/b/slide.ome.tiff", "digest": digest(out),
                                              "bytes": os.path.getsize(out)})
         self.assertEqual(outcome["source"]["digests"], [digest(path)])
