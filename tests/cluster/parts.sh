@@ -76,7 +76,7 @@ family() {
 gluster_processes() {
     local pid
     for pid in $(named 'gluster(d|fs|fsd)'); do
-        tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$1/" && echo "$pid"
+        [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline") == *"$1/"* ]] && echo "$pid"
     done
 }
 
@@ -84,7 +84,7 @@ gluster_processes() {
 slurm_daemons() {
     local pid found=()
     for pid in $(named 'munged|slurmctld|slurmd'); do
-        tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$1/" && found+=("$pid")
+        [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline") == *"$1/"* ]] && found+=("$pid")
     done
     family "${found[@]}"
 }

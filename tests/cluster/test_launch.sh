@@ -91,7 +91,8 @@ all_done 1 plain
 claim "two ranks on two nodes by srun --mpi=pmi2, linked to MPICH"
 if command -v mpicc.mpich >/dev/null; then
     a_build "$SCRATCH/build" -DSM_MPI=ON -DMPI_C_COMPILER=mpicc.mpich
-    ldd "$SCRATCH/build/bin/slidemill-ingest" | grep -q libmpich || fail "it is not linked to MPICH"
+    libraries=$(ldd "$SCRATCH/build/bin/slidemill-ingest")
+    [[ $libraries == *libmpich* ]] || fail "it is not linked to MPICH: $libraries"
     corpus pmi2 "$SCRATCH/build/bin" NODES_PER_TASK=2 TASKS_PER_NODE=1 LAUNCH=pmi2
     all_done 2 pmi2
     hosts=$(sed -nE 's/.*"host":"([^"]*)".*/\1/p' "$catalog".d/journal/merged/* | sort -u | wc -l)
