@@ -8,6 +8,7 @@
 #include "common/buf.h"
 
 enum { HOLDING_ERRORS = 2 };
+#define CRITICAL_PART 0.5
 
 typedef enum item_state {
     ITEM_WAITING, /* in its brick's heap */
@@ -283,8 +284,10 @@ static pace pace_of_all(const sm_schedule *s)
 }
 
 /* A brick whose slides alone take longer than all places need for everything that waits decides
- * when the run ends: an hour in which nobody reads it is an hour more. NULL if there is none, or it
- * has a reader. (Each place: those that are out, and the one that asks.) */
+ * when the run ends: an hour in which nobody reads it is an hour more. One that takes half as long
+ * may become it, as places wait for each other at bricks and are slower then than they could be.
+ * NULL if there is none, it has a reader, or there is one place only, whose order changes nothing.
+ * (Each place: those that are out, and the one that asks.) */
 static brick *critical_brick(const sm_schedule *s, uint64_t now_ns)
 {
     const pace all = pace_of_all(s);
@@ -301,7 +304,8 @@ static brick *critical_brick(const sm_schedule *s, uint64_t now_ns)
             longest = alone;
         }
     }
-    return longest > everything / ((double)s->n_out + 1) ? critical : NULL;
+    const double together = everything / ((double)s->n_out + 1);
+    return s->n_out > 0 && longest > CRITICAL_PART * together ? critical : NULL;
 }
 
 /* ---- the choice ---- */

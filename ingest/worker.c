@@ -555,10 +555,6 @@ static sm_worker_state still_running(sm_worker *w, uint64_t now_ns)
 {
     if (w->kill_ns != 0 && now_ns > w->kill_ns && now_ns - w->kill_ns > STUCK_NS)
         return SM_WORKER_STUCK;
-    if (w->read_done && !w->read_done_told) {
-        w->read_done_told = true;
-        return SM_WORKER_READ_DONE;
-    }
     if (w->config.stall_ns > 0 && !w->stall_told && now_ns > w->moved_ns &&
         now_ns - w->moved_ns > w->config.stall_ns) {
         w->stall_told = true;
@@ -571,11 +567,17 @@ sm_worker_state sm_worker_poll(sm_worker *w, uint64_t now_ns, sm_outcome *outcom
 {
     (void)listen_to(w, now_ns);
     watch_clock(w, now_ns);
-    if (!reap(&w->main))
-        return still_running(w, now_ns);
+    const bool ended = reap(&w->main);
     /* What it wrote before it ended is still in the pipe, and no more than a pipe's worth. */
-    for (int i = 0; i < 2 && listen_to(w, now_ns); i++) {
+    for (int i = 0; ended && i < 2 && listen_to(w, now_ns); i++) {
     }
+    /* Before its end: the brick is free at once, the end is known only when the journal has it. */
+    if (w->read_done && !w->read_done_told) {
+        w->read_done_told = true;
+        return SM_WORKER_READ_DONE;
+    }
+    if (!ended)
+        return still_running(w, now_ns);
     if (w->main.fd >= 0) {
         (void)close(w->main.fd); /* a grandchild may hold the other end */
         w->main.fd = -1;

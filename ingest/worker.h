@@ -22,7 +22,7 @@ typedef struct sm_worker_config {
 
 typedef enum sm_worker_state {
     SM_WORKER_RUNNING,
-    SM_WORKER_READ_DONE, /* still running, its source is read to the end (told once) */
+    SM_WORKER_READ_DONE, /* its source is read to the end (told once, before ENDED) */
     SM_WORKER_STALLED,   /* still running, no progress for stall_ns (told once per stall) */
     SM_WORKER_STUCK,     /* killed, but in an uninterruptible read: will be gone some day */
     SM_WORKER_ENDED,     /* outcome is filled */

@@ -437,6 +437,26 @@ static void progress_is_followed(void **state)
     sm_worker_free(&w);
 }
 
+/* Nobody looked while it ran: that its brick is free is known before its end is written down. */
+static void the_end_of_reading_is_told_before_the_end(void **state)
+{
+    (void)state;
+    char body[1000];
+    snprintf(body, sizeof body, "echo '{\"read_done\":true}' >&3\necho '%s' >&3\n", ANSWER);
+    const sm_worker_config config = fake_worker(body);
+    seen s;
+    sm_outcome o;
+    sm_worker *w = start(&config);
+    struct pollfd hung_up = {.fd = sm_worker_fd(w)};
+    assert_int_equal(poll(&hung_up, 1, 60000), 1);
+    (void)usleep(300000); /* the process itself ends a moment later */
+    to_the_end(w, 60 * SECOND, &s, &o);
+    assert_int_equal(s.read_done, 1);
+    check_outcome(&o, SM_OUTCOME_OK, "", "");
+    sm_outcome_clear(&o);
+    sm_worker_free(&w);
+}
+
 static void a_flood_does_not_hold_the_caller(void **state)
 {
     (void)state;
@@ -503,6 +523,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_answer_counts_however_its_process_ends, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(progress_is_followed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_end_of_reading_is_told_before_the_end, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_flood_does_not_hold_the_caller, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_its_own_descriptors_are_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_program_that_is_not_there_is_said, set_up, tear_down),
