@@ -175,6 +175,27 @@ static void a_brick_that_all_would_wait_for_always_has_a_reader(void **state)
     }
 }
 
+/* Alone it takes less than two places need for all, but more than half of that. */
+static void a_brick_that_nearly_all_would_wait_for_goes_first(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    sm_schedule_config config = PLAIN;
+    sm_schedule_item items[N];
+    uint64_t now = 1;
+    config.n_bricks = 3;
+    for (uint32_t i = 0; i < N; i++)
+        items[i] = (sm_schedule_item){i % 3 == 0 ? 100 : 110, i % 3};
+    items[0].bytes = items[1].bytes = items[2].bytes = 120;
+    sm_schedule *s = make(&config, items, N);
+    read_next(s, 0, &now, 140);
+    read_next(s, 1, &now, 100);
+    read_next(s, 2, &now, 100);
+    assert_int_equal(give(s, now), 4);
+    assert_int_equal(give(s, now), 3); /* not 5, which is longer */
+    sm_schedule_free(&s);
+}
+
 static void a_slow_brick_without_much_to_read_is_nobodys_hurry(void **state)
 {
     (void)state;
@@ -486,6 +507,7 @@ int main(void)
         cmocka_unit_test(slides_of_no_known_brick_are_not_limited),
         cmocka_unit_test(the_least_busy_brick_is_served),
         cmocka_unit_test(a_brick_that_all_would_wait_for_always_has_a_reader),
+        cmocka_unit_test(a_brick_that_nearly_all_would_wait_for_goes_first),
         cmocka_unit_test(a_slow_brick_without_much_to_read_is_nobodys_hurry),
         cmocka_unit_test(a_slide_that_all_would_wait_for_goes_first_wherever_it_is),
         cmocka_unit_test(a_storage_error_is_tried_again_later_and_later),
