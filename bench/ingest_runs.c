@@ -64,9 +64,11 @@ static void set_cache(const ingest_slide *slide, bool warm)
 /* As if nothing had been done yet, and nobody else's dirty pages on the way to the disk. */
 static sm_status start_anew(const ingest_bench *b, sm_error *err)
 {
-    char journals[PATH_MAX];
+    char journals[PATH_MAX], mark[PATH_MAX];
     (void)snprintf(journals, sizeof journals, "%.*s.d/journal", PATH_MAX - 32, b->corpus.catalog);
-    if (!bench_remove_tree(b->corpus.out) || !bench_remove_tree(journals))
+    (void)snprintf(mark, sizeof mark, "%.*s.d/out-mark", PATH_MAX - 32, b->corpus.catalog);
+    if (!bench_remove_tree(b->corpus.out) || !bench_remove_tree(journals) ||
+        (unlink(mark) != 0 && errno != ENOENT))
         return sm_fail(err, SM_ERR_IO, "%s: cannot be emptied", b->corpus.out);
     if (mkdir(b->corpus.out, 0777) != 0)
         return sm_fail_errno(err, SM_ERR_IO, errno, "%s", b->corpus.out);

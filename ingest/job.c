@@ -196,8 +196,8 @@ sm_status sm_job_to_json(const sm_job *job, sm_buf *out, sm_error *err)
         sm_json_put_path(&w, "out_root", job->out_root);
     if (job->out_path != NULL)
         sm_json_put_path(&w, "out_path", job->out_path);
-    if (job->out_fs != 0)
-        sm_json_put_u64(&w, "out_fs", job->out_fs);
+    if (job->mark[0] != '\0')
+        sm_json_put_text(&w, "mark", job->mark);
     if (job->replace)
         sm_json_put_true(&w, "replace");
     sm_json_close(&w, '}');
@@ -253,7 +253,7 @@ static sm_status read_job(const cJSON *object, sm_job *job, sm_error *err)
         {"parts", SM_JSON_ARRAY, false, &parts, 0},
         {"out_root", SM_JSON_PATH, false, &job->out_root, 0},
         {"out_path", SM_JSON_PATH, false, &job->out_path, 0},
-        {"out_fs", SM_JSON_U64, false, &job->out_fs, 0},
+        {"mark", SM_JSON_WORD, false, job->mark, sizeof job->mark},
         {"replace", SM_JSON_BOOL, false, &job->replace, 0},
     };
     sm_status st = sm_json_read(object, fields, SM_COUNT(fields), err);
@@ -268,6 +268,8 @@ static sm_status read_job(const cJSON *object, sm_job *job, sm_error *err)
     if (job->kind == SM_ATTEMPT_CONVERT &&
         (job->out_root == NULL || job->out_root[0] == '\0' || job->out_path == NULL))
         return sm_fail(err, SM_ERR_FORMAT, "a conversion without \"out_root\" and \"out_path\"");
+    if (job->mark[0] != '\0' && !sm_out_mark_is_name(job->mark))
+        return sm_fail(err, SM_ERR_FORMAT, "\"mark\": '%s' is no mark", job->mark);
     return job->out_path != NULL ? check_path("out_path", job->out_path, err) : SM_OK;
 }
 

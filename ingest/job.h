@@ -10,6 +10,7 @@
 #include "common/catalog.h"
 #include "common/digest.h"
 #include "common/error.h"
+#include "ingest/out_mark.h"
 
 typedef struct sm_job_part {
     char *path;          /* relative to root */
@@ -27,9 +28,9 @@ typedef struct sm_job {
     sm_job_part main; /* the slide's main file, or the output */
     sm_job_part *parts;
     size_t n_parts;
-    char *out_root, *out_path; /* CONVERT: folder, and path relative to it */
-    uint64_t out_fs;           /* statfs type of out_root when the run began; 0: not checked */
-    bool replace;              /* the output there is ours and recorded: it may be replaced */
+    char *out_root, *out_path;  /* CONVERT: folder, and path relative to it */
+    char mark[SM_OUT_MARK_CAP]; /* "", or out_root (CHECK_OUTPUT: root) is not mounted without it */
+    bool replace;               /* the output there is ours and recorded: it may be replaced */
 } sm_job;
 
 /** One line of JSON without newline, appended. Paths percent-encoded (common/path.h), 64-bit

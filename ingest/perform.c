@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -97,6 +96,20 @@ static sm_status open_root(task *t, const char *root, int *fd, sm_error *err)
         return st;
     sm_error_prefix(err, "the mount seems to be gone");
     err->status = SM_ERR_IO;
+    return classed(t, SM_OUTCOME_RETRY, SM_CLASS_IO, SM_ERR_IO);
+}
+
+/* The folder of the outputs. An empty mount point is a folder too: without its mark, outputs would
+ * go to the disk beneath it. */
+static sm_status open_marked(task *t, const char *root, int *fd, sm_error *err)
+{
+    sm_status st = open_root(t, root, fd, err);
+    if (st != SM_OK)
+        return st;
+    st = sm_out_mark_check(*fd, root, t->job->mark, err);
+    if (st == SM_OK || err->sys_errno != ENOENT)
+        return st;
+    sm_error_prefix(err, "the mount seems to be gone");
     return classed(t, SM_OUTCOME_RETRY, SM_CLASS_IO, SM_ERR_IO);
 }
 
@@ -284,7 +297,7 @@ static sm_status hash_parts(task *t, sm_error *err)
 static sm_status do_hash(task *t, sm_error *err)
 {
     task_at(t, "open", 0, 0);
-    sm_status st = open_root(t, t->job->root, &t->root_fd, err);
+    sm_status st = open_marked(t, t->job->root, &t->root_fd, err);
     if (st == SM_OK)
         st = hash_main(t, err);
     if (st == SM_OK)
@@ -381,28 +394,9 @@ static sm_status check_existing(task *t, bool *replace, sm_error *err)
     return st;
 }
 
-/* An empty mount point is a folder too: without this, outputs would go to the disk beneath it. */
-static sm_status check_file_system(task *t, sm_error *err)
-{
-    struct statfs fs;
-    if (t->job->out_fs == 0)
-        return SM_OK;
-    if (fstatfs(t->out_fd, &fs) != 0)
-        return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot ask its file system",
-                             t->job->out_root);
-    if ((uint64_t)fs.f_type == t->job->out_fs)
-        return SM_OK;
-    sm_fail(err, SM_ERR_IO,
-            "the mount seems to be gone: %s: lies on another file system than when the run began",
-            t->job->out_root);
-    return classed(t, SM_OUTCOME_RETRY, SM_CLASS_IO, SM_ERR_IO);
-}
-
 static sm_status prepare_output(task *t, bool *replace, sm_error *err)
 {
-    sm_status st = open_root(t, t->job->out_root, &t->out_fd, err);
-    if (st == SM_OK)
-        st = check_file_system(t, err);
+    sm_status st = open_marked(t, t->job->out_root, &t->out_fd, err);
     if (st == SM_OK)
         st = sm_path_make_parents(t->out_fd, t->job->out_path, err);
     return st == SM_OK ? check_existing(t, replace, err) : st;

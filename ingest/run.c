@@ -21,7 +21,7 @@ enum { NAP_EXIT = 1, NAP_MASTER = 4, NAP_ASKING = 10, NAP_IDLE = 50 };
 typedef struct setup {
     sm_journal_head head;
     uint32_t n;
-    uint64_t out_fs; /* as in sm_job */
+    char mark[SM_OUT_MARK_CAP]; /* of the folder of the outputs */
     sm_run_result result;
 } setup;
 
@@ -34,7 +34,7 @@ static sm_status open_master(sm_ranks *ranks, const sm_run_config *config, const
         if (st == SM_OK)
             s->n = sm_master_n(*master);
         if (st == SM_OK)
-            s->out_fs = sm_master_out_fs(*master);
+            (void)snprintf(s->mark, sizeof s->mark, "%s", sm_master_mark(*master));
         if (st == SM_OK)
             s->result = *sm_master_result(*master);
     }
@@ -183,7 +183,7 @@ static sm_status open_rank(sm_run_rank *r, const setup *s, sm_catalog **catalog,
                                    .head = &s->head,
                                    .lock = r->master != NULL ? sm_master_lock(r->master) : NULL,
                                    .out = dir,
-                                   .out_fs = s->out_fs,
+                                   .mark = s->mark,
                                    .suffix = r->config->suffix,
                                    .retry_for_ns = r->config->retry_for_ns};
     return sm_clerk_start(&clerk, &r->clerk, err);

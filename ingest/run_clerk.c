@@ -145,7 +145,7 @@ static sm_status prepare(sm_clerk *c, sm_clerk_task *task, sm_error *err)
     const sm_run_job_config config = {.kind = c->head.kind,
                                       .out = c->config.out,
                                       .suffix = c->config.suffix,
-                                      .out_fs = c->config.out_fs,
+                                      .mark = c->config.mark,
                                       .full_name = task->full_name};
     uint32_t attempts = 0;
     sm_status st = sm_run_job(c->config.catalog, &config, task->slide, &task->job, &attempts, err);

@@ -39,7 +39,7 @@ typedef struct sm_clerk_config {
     sm_catalog *catalog;         /* the clerk's own from now on, but not freed by it */
     const sm_journal_head *head; /* copied; the journal is made when the first line is due */
     sm_lock *lock;               /* NULL: this rank holds none */
-    uint64_t out_fs;             /* as in sm_job */
+    const char *mark;            /* as in sm_job; "": none */
     const char *out, *suffix; /* of CONVERT; out may replace the recorded folder of CHECK_OUTPUT */
     uint64_t retry_for_ns;    /* how long a journal that cannot be written is tried again */
 } sm_clerk_config;

@@ -5,6 +5,7 @@
 #include "common/lock.h"
 #include "ingest/brick_table.h"
 #include "ingest/journal.h"
+#include "ingest/out_mark.h"
 #include "ingest/rank.h"
 #include "ingest/run.h"
 #include "ingest/run_log.h"
@@ -80,8 +81,8 @@ SM_NODISCARD sm_status sm_master_open(const sm_run_config *config, sm_ranks *ran
 uint32_t sm_master_n(const sm_master *master);
 /** The sums so far. */
 const sm_run_result *sm_master_result(const sm_master *master);
-/** CONVERT: what statfs says of the folder of the outputs. */
-uint64_t sm_master_out_fs(const sm_master *master);
+/** Mark of the folder of the outputs (ingest/out_mark.h); "": none is looked for. */
+const char *sm_master_mark(const sm_master *master);
 sm_lock *sm_master_lock(sm_master *master);
 SM_NODISCARD sm_status sm_master_handle(sm_master *master, uint32_t from,
                                         const sm_run_message *message, sm_error *err);

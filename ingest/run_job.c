@@ -3,6 +3,7 @@
 #include "ingest/run_job.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,7 +80,6 @@ static sm_status add_output(sm_catalog *catalog, const sm_run_job_config *config
                             sm_error *err)
 {
     sm_buf path = {0};
-    job->out_fs = config->out_fs;
     sm_status st = sm_out_path(job->main.path, config->full_name, config->suffix, &path, err);
     if (st == SM_OK)
         st = copy((const char *)path.data, &job->out_path, err);
@@ -126,6 +126,7 @@ sm_status sm_run_job(sm_catalog *catalog, const sm_run_job_config *config, int64
                      uint32_t *attempts, sm_error *err)
 {
     *job = (sm_job){.kind = config->kind, .slide = id};
+    (void)snprintf(job->mark, sizeof job->mark, "%s", config->mark);
     *attempts = 0;
     if (config->kind == SM_ATTEMPT_CHECK_OUTPUT)
         return output_job(catalog, config, job, err);

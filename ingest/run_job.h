@@ -8,7 +8,7 @@
 typedef struct sm_run_job_config {
     sm_attempt_kind kind;
     const char *out, *suffix; /* CONVERT; CHECK_OUTPUT: out or NULL, the recorded folder */
-    uint64_t out_fs;          /* CONVERT: as in sm_job */
+    const char *mark;         /* as in sm_job; "": none */
     bool full_name;           /* CONVERT: as sm_out_names_full says */
 } sm_run_job_config;
 

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,7 +39,7 @@ struct sm_master {
     uint64_t began_ns, progress_ns, over_bytes;
     sm_run_result result;
     sm_progress *bar;
-    uint64_t out_fs; /* as in sm_job */
+    char mark[SM_OUT_MARK_CAP];
     bool target_known, stopped, ended;
 };
 
@@ -121,25 +120,24 @@ static sm_status resolve_out(const sm_catalog *catalog, const char *out, char *d
     return SM_OK;
 }
 
-/* Made when just the last component is missing, so that a mount that is not there is not mistaken
- * for an empty folder. */
 /* The first run makes the folder. Later on it is there, or its file system is not mounted here: to
  * make it would be to write to this node's own disk. */
 static sm_status make_out(sm_master *m, const char *dir, sm_error *err)
 {
-    struct statfs fs;
-    if (m->target_known && access(dir, F_OK) != 0)
+    const sm_status st = sm_out_mark_read(m->config->catalog, m->mark, err);
+    if (st != SM_OK)
+        return st;
+    if ((m->target_known || m->mark[0] != '\0') && access(dir, F_OK) != 0)
         return sm_fail_errno(err, SM_ERR_IO, errno,
-                             "%s: the folder of the outputs is gone; is it mounted here", dir);
+                             "%s: the folder of the outputs is gone; is it mounted here? If you "
+                             "removed it on purpose, make it again and remove %s.d/out-mark",
+                             dir, m->config->catalog);
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         return sm_fail_errno(err, errno == EACCES || errno == EROFS ? SM_ERR_ARG : SM_ERR_IO, errno,
                              "%s: cannot make the folder of the outputs", dir);
     if (access(dir, W_OK | X_OK) != 0)
         return sm_fail_errno(err, SM_ERR_ARG, errno, "%s: cannot write there", dir);
-    if (statfs(dir, &fs) != 0)
-        return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot ask its file system", dir);
-    m->out_fs = (uint64_t)fs.f_type;
-    return SM_OK;
+    return sm_out_mark_make(m->config->catalog, dir, m->mark, err);
 }
 
 /* The first of the options that is not the same in both. */
@@ -238,6 +236,8 @@ static sm_status load(sm_master *m, sm_journal_head *head, sm_error *err)
         st = fill_head(catalog, m->config, head, err);
     sm_target target;
     m->target_known = st == SM_OK && sm_catalog_target(catalog, &target);
+    if (m->target_known && m->config->kind == SM_ATTEMPT_CHECK_OUTPUT && m->config->out == NULL)
+        st = sm_out_mark_find(m->config->catalog, target.dir, m->mark, err);
     if (st == SM_OK)
         st = sm_run_list_load(catalog, m->config, &m->list, err);
     if (st == SM_OK)
@@ -303,9 +303,9 @@ const sm_run_result *sm_master_result(const sm_master *m)
     return &m->result;
 }
 
-uint64_t sm_master_out_fs(const sm_master *m)
+const char *sm_master_mark(const sm_master *m)
 {
-    return m->out_fs;
+    return m->mark;
 }
 
 sm_lock *sm_master_lock(sm_master *m)

@@ -253,6 +253,27 @@ scene_mount() {
     ingest
     expect_code 0
     all_as_calm
+
+    claim "an output folder that is a bare mount point gets nothing while it is not mounted"
+    new_corpus bare "$MNT_DIST/slides" "$MNT_DIST" "$MNT_REP"
+    local there=$pyramids
+    pyramids=$SCRATCH/bare
+    mkdir "$pyramids"
+    mount --bind "$there" "$pyramids"
+    run slidemill plan --catalog "$catalog" --shards 2
+    expect_code 0
+    ingest --shard 0
+    expect_code 0
+    umount "$pyramids"
+    ingest --shard 1
+    expect_code 74
+    has_logged "is not the folder that the first run, on .* wrote to" || fail "$err"
+    [[ -z $(ls -A "$pyramids") ]] || fail "$(ls -A "$pyramids")"
+    mount --bind "$there" "$pyramids"
+    ingest --shard 1
+    expect_code 0
+    all_as_calm
+    umount "$pyramids"
 }
 
 # client_of MOUNT: the process behind it

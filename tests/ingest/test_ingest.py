@@ -163,6 +163,13 @@ class Case(harness.Case):
         time.sleep(0.2)
         return running
 
+    def start_over(self):
+        """As if there had been no run yet."""
+        for path in (self.out, self.catalog + ".d/journal"):
+            shutil.rmtree(path, True)
+        if os.path.exists(self.catalog + ".d/out-mark"):
+            os.unlink(self.catalog + ".d/out-mark")
+
     def journals(self):
         text = ""
         for folder, _, files in os.walk(self.catalog + ".d"):
@@ -359,8 +366,7 @@ class Interrupted(Case):
     def test_a_signal_lets_slides_finish_or_hands_them_back(self):
         self.create()
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            shutil.rmtree(self.out, True)
-            shutil.rmtree(self.catalog + ".d/journal", True)
+            self.start_over()
             with self.subTest(signal=number):
                 running = self.start_hanging("a/s2.svs", "--grace", 0)
                 running.process.send_signal(number)
@@ -384,8 +390,7 @@ class Interrupted(Case):
     def test_a_killed_rank_costs_its_slide_one_try(self):
         self.create()
         for ranks in (0, 2):
-            shutil.rmtree(self.out, True)
-            shutil.rmtree(self.catalog + ".d/journal", True)
+            self.start_over()
             with self.subTest(ranks=ranks):
                 running = self.start_hanging("a/s2.svs", ranks=ranks)
                 workers = running.workers()
@@ -516,6 +521,42 @@ class Checks(Case):
         self.assertEqual(set(states.values()), {"done"})
         self.ok("catalog", "retry", self.catalog, "--class", "output")
         self.assertEqual(self.ingest("--log", "json").json()["done"], 2)
+        self.assert_whole()
+
+    def test_an_empty_mount_point_is_not_the_folder_of_the_outputs(self):
+        self.create()
+        self.ok("plan", "--catalog", self.catalog, "--shards", 2)
+        self.ingest("--shard", 0)
+        os.rename(self.out, self.out + ".mounted")
+        self.assertIn("is it mounted here?", self.ingest("--shard", 1, code=74).err)
+        os.mkdir(self.out)  # what a mount point is without its mount
+        r = self.ingest("--shard", 1, code=74)
+        self.assertIn(f"{self.out}: is not the folder that the first run, on ", r.err)
+        self.assertIn("corpus.smc.d/out-mark", r.err)
+        self.merge()
+        r = self.ok("catalog", "verify", self.catalog, "--what", "outputs", code=74)
+        self.assertIn("is it mounted here?", r.err)
+        self.assertEqual(os.listdir(self.out), [])
+        self.assertNotIn("failed", self.states().values())
+        os.rmdir(self.out)
+        os.rename(self.out + ".mounted", self.out)
+        self.ingest("--shard", 1)
+        self.ok("catalog", "verify", self.catalog, "--what", "outputs")
+        self.assert_whole()
+
+    def test_who_emptied_the_folder_on_purpose_can_go_on(self):
+        self.create()
+        self.ingest()
+        self.merge()
+        shutil.rmtree(self.out)
+        os.mkdir(self.out)
+        self.ok("catalog", "verify", self.catalog, "--what", "outputs", code=74)
+        os.unlink(self.catalog + ".d/out-mark")
+        self.ok("ingest", "--catalog", self.catalog, "--check-outputs", "--recheck",
+                "--retry-for", 0, code=1)
+        self.merge()
+        self.ok("catalog", "retry", self.catalog, "--class", "output")
+        self.ingest()
         self.assert_whole()
 
 

@@ -316,6 +316,20 @@ class Converting(WorkerCase):
         os.rename(self.out, self.out + ".away")
         self.assert_ended(self.run_job(output), "retry", "io", "the mount seems to be gone")
 
+    def test_an_empty_mount_point_is_a_mount_that_is_gone(self):
+        mark = ".slidemill-out-" + "0123456789abcdef" * 2
+        job = self.job("convert", self.slide(), mark=mark)
+        os.makedirs(self.out, exist_ok=True)
+        self.assert_ended(self.run_job(job), "retry", "io", "the mount seems to be gone", self.out)
+        self.assertEqual(os.listdir(self.out), [])
+        os.mkdir(os.path.join(self.out, mark))
+        self.assert_ended(self.run_job(job), "ok", "")
+        output = self.job("check-output", os.path.join(self.out, job["out_path"]), mark=mark)
+        output["root"], output["main"]["path"] = encoded(self.out), job["out_path"]
+        self.assert_ended(self.run_job(output), "ok", "")
+        os.rmdir(os.path.join(self.out, mark))
+        self.assert_ended(self.run_job(output), "retry", "io", "the mount seems to be gone")
+
     def test_folders_that_lead_out_are_refused(self):
         path = self.slide()
         os.symlink("/tmp", os.path.join(self.out, "a"))
