@@ -17,7 +17,8 @@ nothing_of() {
 claim "wrong options are refused"
 for words in "--nodes 0" "--nodes 4x" "--bricks 5" "--brick-fs zfs" \
     "--brick-fs xfs --brick-size 9m" "--dir" "--dir /etc" "--dir /tmp/a,b" \
-    "--no-slurm --no-gluster" "--nonsense"; do
+    "--no-slurm --no-gluster" "--nonsense" "--volume-option" "--volume-option client.event-threads" \
+    "--volume-option =1" "--volume-option client.event-threads="; do
     # shellcheck disable=SC2086 # several words
     run "$up" $words
     expect_code 2
@@ -27,10 +28,19 @@ run "$up" --help
 expect_code 0
 expect_out "Usage: *"
 
-cluster_up --nodes 3 --cpus 2 --uts
+cluster_up --nodes 3 --cpus 2 --uts --volume-option performance.io-thread-count=3 \
+    --volume-option client.event-threads=1
 
 claim "up says how to use what is up"
 expect_out "*$MNT_DIST2*nodes n1..n3*. $CLUSTER_DIR/env*down $CLUSTER_DIR*"
+
+claim "options of the volumes are those that were given, for the clients from the start"
+for volume in dist rep; do
+    run gl volume get "$volume" performance.io-thread-count
+    expect_out "*performance.io-thread-count *3*"
+done
+run grep -m 1 -o 'option event-threads .*' "$CLUSTER_DIR/log/mnt-dist.log"
+expect_out "option event-threads 1"
 
 claim "every node is idle"
 run sinfo -h -N -o '%N %t'
@@ -174,6 +184,12 @@ run "$down" "$other"
 expect_code 0
 nothing_of "$other"
 again || fail "the first one's job is gone: $(squeue)"
+
+claim "what GlusterFS says of an option that it refuses is told, and nothing stays"
+run "$up" --dir "$other" --no-slurm --volume-option no.such=1
+expect_code 1
+expect_err "*up: --volume-option no.such=1 of dist: volume set: failed: *does not exist*"
+nothing_of "$other"
 
 claim "a cluster goes with its owner"
 sleep 600 &
