@@ -1,6 +1,10 @@
 """What the benchmark programs share: running and timing, spreads, tables, what the machine is."""
 
 import argparse
+import contextlib
+import datetime
+import glob
+import json
 import os
 import platform
 import re
@@ -14,10 +18,56 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SLIDE_NAME = "CMU-1-Small-Region.svs"
+CONVERT = ["--levels", "dyadic", "--tiles", "copy", "--quality", "75", "--subsampling", "420"]
+STOP_S = 10  # given to a program that is told to end
+UP_S = 90  # the same for tests/cluster/up: it takes down what it has brought up
 
 
 class Void(Exception):
     """A run that cannot be counted, or a benchmark that cannot start."""
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """SIGINT and SIGTERM wait for the end of the block; programs started in it are not told."""
+    came = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: came.append(True)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def end_group(child, patience_s):
+    """Ends a program that leads a session of its own: SIGTERM, and SIGKILL for what is left."""
+    with undisturbed():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(patience_s)
+
+
+def call(argv, patience_s=STOP_S):
+    """Standard output of a program, or Void with what it said last in its own name, if anything."""
+    name = os.path.basename(argv[0])
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, errors="replace",
+                             start_new_session=True)
+    try:
+        out, err = child.communicate()
+    except BaseException:
+        end_group(child, patience_s)
+        raise
+    if child.returncode != 0:
+        lines = err.strip().splitlines() or [f"ended with {child.returncode}"]
+        own = [line for line in lines if line.startswith(name + ": ")]
+        raise Void(own[-1] if own else f"{name}: {lines[-1]}")
+    return out.strip()
 
 
 class Runner:
@@ -28,14 +78,13 @@ class Runner:
         self.child = None
 
     def close(self):
-        if self.child is not None:
-            try:
-                os.killpg(self.child.pid, signal.SIGKILL)  # it leads a session of its own
-            except ProcessLookupError:
-                pass
-            self.child.wait()
-            self.child = None
+        self.stop()
         shutil.rmtree(self.work_dir, ignore_errors=True)
+
+    def stop(self):
+        if self.child is not None:
+            end_group(self.child, STOP_S)
+            self.child = None
 
     def run(self, argv):
         """Wall and CPU seconds, peak RSS of the process tree it waited for, standard output."""
@@ -43,7 +92,11 @@ class Runner:
             start = time.monotonic()
             self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                           start_new_session=True)
-            _, status, usage = os.wait4(self.child.pid, 0)
+            try:
+                _, status, usage = os.wait4(self.child.pid, 0)
+            except BaseException:
+                self.stop()
+                raise
             wall = time.monotonic() - start
             self.child.returncode = os.waitstatus_to_exitcode(status)
             code, self.child = self.child.returncode, None
@@ -62,6 +115,51 @@ class Runner:
         os.makedirs(self.work_dir)
         os.sync()
         return os.path.join(self.work_dir, "out" + suffix)
+
+
+class Cluster:
+    """A GlusterFS of 4 bricks with its mount, up for as long as this object is open."""
+
+    TOOLS = os.path.join(ROOT, "tests", "cluster")
+
+    def __init__(self, folder, *words):
+        self.folder = os.path.join(os.path.realpath(folder), "c")
+        self.mount = os.path.join(self.folder, "mnt-dist")
+        try:
+            argv = [os.path.join(self.TOOLS, "up"), "--no-slurm", "--dir", self.folder,
+                    "--owner", str(os.getpid()), *words]
+            self.call(argv, UP_S)
+            if not os.path.ismount(self.mount):
+                raise Void(f"{self.mount} is not mounted")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def call(self, argv, patience_s=STOP_S):
+        return call(argv, patience_s)
+
+    def close(self):
+        with undisturbed():
+            subprocess.run([os.path.join(self.TOOLS, "down"), self.folder], check=False,
+                           stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def mpi_environment():
+    """Open MPI as root and on fewer cores than ranks is refused unless told."""
+    os.environ.update({"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                       "OMPI_MCA_rmaps_base_oversubscribe": "1"})
+
+
+def make_catalog(args, root, catalog):
+    for path in glob.glob(glob.escape(catalog) + "*"):
+        (shutil.rmtree if os.path.isdir(path) else os.remove)(path)
+    call([program(args, "slidemill"), "catalog", "create", root, "--output", catalog])
 
 
 def warm(path):
@@ -159,6 +257,22 @@ def describe_machine(args, tools=()):
     }
 
 
+def write_result(path, what, args, machine, document):
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump({"what": what, "date": datetime.date.today().isoformat(), "machine": machine,
+                   "runs_each": args.runs, **document}, f, indent=1)
+        f.write("\n")
+    say(f"written: {os.path.relpath(path)}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"bench/{self.prog}: {message}; see --help\n")
+
+
 def words(choices):
     def parse(text):
         chosen = text.split(",")
@@ -169,11 +283,44 @@ def words(choices):
     return parse
 
 
-def positive(text):
-    if not text.isdigit() or not 0 < int(text) <= 1000000:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number in 1..1000000")
-    return int(text)
+def whole(least, most):
+    def parse(text):
+        value = int(text) if re.fullmatch("[0-9]{1,15}", text) else -1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number in {least}..{most}")
+        return value
+    return parse
+
+
+positive = whole(1, 1000000)
 
 
 def interrupt(_number, _frame):
     raise KeyboardInterrupt
+
+
+def one_line(e):
+    """Of an OSError: what it is about and why."""
+    if isinstance(e, shutil.Error) and isinstance(e.args[0], list):
+        _, path, why = e.args[0][0]
+        return f"{path}: {why}"
+    path = e.filename2 or e.filename
+    why = e.strerror or str(e)
+    return why if path is None else f"{path}: {why}"
+
+
+def run_main(name, body):
+    """The exit code of a program that does body(); what goes wrong is told in one line."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        body()
+    except Void as e:
+        say(f"bench/{name}: {e}")
+        return 1
+    except OSError as e:
+        say(f"bench/{name}: {one_line(e)}")
+        return 1
+    except KeyboardInterrupt:
+        say(f"bench/{name}: interrupted; everything removed")
+        return 130
+    return 0
