@@ -122,12 +122,14 @@ class Cluster:
 
     TOOLS = os.path.join(ROOT, "tests", "cluster")
 
-    def __init__(self, folder, *words):
+    def __init__(self, folder, volume_options, *words):
         self.folder = os.path.join(os.path.realpath(folder), "c")
         self.mount = os.path.join(self.folder, "mnt-dist")
         try:
             argv = [os.path.join(self.TOOLS, "up"), "--no-slurm", "--dir", self.folder,
                     "--owner", str(os.getpid()), *words]
+            for option in volume_options:
+                argv += ["--volume-option", option]
             self.call(argv, UP_S)
             if not os.path.ismount(self.mount):
                 raise Void(f"{self.mount} is not mounted")
@@ -293,6 +295,18 @@ def whole(least, most):
 
 
 positive = whole(1, 1000000)
+
+
+def key_value(text):
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*=[!-~]+", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
+    return text
+
+
+def add_volume_option(parser):
+    parser.add_argument("--volume-option", action="append", default=[], type=key_value,
+                        metavar="KEY=VALUE", help="of the volume, set before it is mounted; may be "
+                                                  "given several times")
 
 
 def interrupt(_number, _frame):
