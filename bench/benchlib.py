@@ -146,6 +146,26 @@ class Cluster:
     def call(self, argv, patience_s=STOP_S):
         return call(argv, patience_s)
 
+    def cpu_s(self):
+        """CPU seconds so far of its GlusterFS processes: bricks, clients, glusterd, self-heal."""
+        ticks = 0
+        for folder in glob.glob("/proc/[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                with open(folder + "/stat", encoding="utf-8", errors="replace") as f:
+                    name, _, fields = f.read().partition("(")[2].rpartition(")")
+                if name not in ("glusterd", "glusterfsd", "glusterfs"):
+                    continue
+                with open(folder + "/cmdline", encoding="utf-8", errors="replace") as f:
+                    if self.folder + "/" in f.read():
+                        ticks += sum(int(n) for n in fields.split()[11:13])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def run(self, runner, argv):
+        """As of the runner, and what the GlusterFS processes needed meanwhile."""
+        before = self.cpu_s()
+        result = runner.run(argv)
+        return {**result, "gluster_cpu_s": self.cpu_s() - before}
+
     def close(self):
         with undisturbed():
             subprocess.run([os.path.join(self.TOOLS, "down"), self.folder], check=False,
