@@ -279,8 +279,19 @@ def describe_machine(args, tools=()):
     }
 
 
+def check_output(path):
+    """Before hours of measuring: can this file be written?"""
+    if os.path.isdir(path):
+        raise Void(f"{path} is a folder")
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise Void(f"{folder} is not a folder")
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def write_result(path, what, args, machine, document):
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "w", encoding="utf-8") as f:
         json.dump({"what": what, "date": datetime.date.today().isoformat(), "machine": machine,
                    "runs_each": args.runs, **document}, f, indent=1)
@@ -305,11 +316,12 @@ def words(choices):
     return parse
 
 
-def whole(least, most):
+def whole(least, most, zero=False):
     def parse(text):
         value = int(text) if re.fullmatch("[0-9]{1,15}", text) else -1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number in {least}..{most}")
+        if not least <= value <= most and not (zero and value == 0):
+            isnt = "neither 0 nor" if zero else "not"
+            raise argparse.ArgumentTypeError(f"'{text}' is {isnt} a number in {least}..{most}")
         return value
     return parse
 
