@@ -146,6 +146,7 @@ class AtRandomMoments(Case):
         killed = collections.Counter()
         while running.running() and killed.total() < left:
             self.pause(_corpus["seconds"] / 3)
+            running.end_if_hung()
             if not self.deck:
                 self.deck = self.random.sample(kinds, len(kinds))
             if self.kill_one(running, self.deck[-1]):

@@ -22,6 +22,7 @@ os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1"
 HOOK = "SLIDEMILL_TEST_WORKER"
 DIE_AT = "SLIDEMILL_TEST_DIE_AT"
 TEMPORARY = re.compile(r"\..*\.[0-9A-Za-z]{6}")
+ALONE_S = 20  # that mpirun may go on without its ranks
 
 
 def sha256(path):
@@ -99,6 +100,7 @@ class Running:
 
     def __init__(self, argv, log, env=None):
         self.log = log
+        self.alone_since = None
         with open(log, "wb") as err:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=err,
                                             stdout=subprocess.PIPE, start_new_session=True,
@@ -129,8 +131,27 @@ class Running:
         return [pid for pid, name in self.family()
                 if name.startswith(starts) or (kind == "mpirun" and name == "orterun")]
 
+    def end_if_hung(self):
+        """Open MPI 4.1.4: where a rank is killed while it connects, mpirun may wait for ever for a
+        lock in its own finalize. One that has no ranks for long is killed, as a time limit would."""
+        if not self.of_kind("mpirun") or any(map(alive, self.of_kind("rank"))):
+            self.alone_since = None
+        elif self.alone_since is None:
+            self.alone_since = time.monotonic()
+        elif time.monotonic() - self.alone_since > ALONE_S * harness.SLOWER:
+            print(f"mpirun hung without ranks and was killed: {self.text()[-200:]}", flush=True)
+            end_process(self.pid)
+
     def end(self, seconds=120):
-        out, _ = self.process.communicate(timeout=seconds * harness.SLOWER)
+        until = time.monotonic() + seconds * harness.SLOWER
+        while True:
+            try:
+                out, _ = self.process.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > until:
+                    raise
+                self.end_if_hung()
         return harness.Result(self.process.args, self.process.returncode, out,
                               self.text().encode())
 
