@@ -119,8 +119,9 @@ SM_NODISCARD sm_status sm_journal_list(const char *catalog_path, uint32_t plan, 
 void sm_journal_files_free(sm_journal_file **files, size_t n);
 /** Move a finished journal to journal/merged/. */
 SM_NODISCARD sm_status sm_journal_retire(const char *catalog_path, const char *path, sm_error *err);
-/** Copy a journal from elsewhere to journal/merged/, named by run, rank and its bytes; nothing
- *  happens if it is there, or `path` lies in the catalog's journal folder. */
+/** Copy a journal from elsewhere to journal/merged/ (made if CATALOG.d is there), named by run,
+ * rank and its bytes; nothing happens if it is there, or `path` lies in the catalog's journal
+ * folder. */
 SM_NODISCARD sm_status sm_journal_adopt(const char *catalog_path, const char *path, const char *run,
                                         uint32_t rank, sm_error *err);
 

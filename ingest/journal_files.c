@@ -199,13 +199,32 @@ static sm_status sync_folder(const char *path, sm_error *err)
     return ok ? SM_OK : sm_fail_errno(err, SM_ERR_IO, why, "%s: cannot fsync the folder", path);
 }
 
-/* Its path, NUL-terminated; it is made if it is not there. */
+/* mkdir, and if it is new, fsync of the folder above it. */
+static sm_status make_folder(const char *parent, const char *path, sm_error *err)
+{
+    if (mkdir(path, 0777) == 0)
+        return sync_folder(parent, err);
+    return errno == EEXIST
+               ? SM_OK
+               : sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot make the folder", path);
+}
+
+/* Its path, NUL-terminated; it is made if it is not there, and so is journal/, which a catalog that
+ * was copied alone lacks. */
 static sm_status merged_folder(const char *catalog_path, sm_buf *path, sm_error *err)
 {
-    const sm_status st = sm_buf_printf(path, err, "%s.d/journal/merged%c", catalog_path, '\0');
-    const char *text = (const char *)path->data;
-    if (st == SM_OK && mkdir(text, 0777) != 0 && errno != EEXIST)
-        return sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot make the folder", text);
+    sm_buf books = {0}, journals = {0};
+    sm_status st = sm_buf_printf(&books, err, "%s.d%c", catalog_path, '\0');
+    if (st == SM_OK)
+        st = sm_buf_printf(&journals, err, "%s.d/journal%c", catalog_path, '\0');
+    if (st == SM_OK)
+        st = sm_buf_printf(path, err, "%s.d/journal/merged%c", catalog_path, '\0');
+    if (st == SM_OK)
+        st = make_folder((char *)books.data, (char *)journals.data, err);
+    if (st == SM_OK)
+        st = make_folder((char *)journals.data, (char *)path->data, err);
+    sm_buf_free(&books);
+    sm_buf_free(&journals);
     return st;
 }
 

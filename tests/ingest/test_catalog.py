@@ -467,6 +467,30 @@ class Whole(Catalog):
         self.run_catalog("verify", self.catalog, "--what", "outputs", code=1)
         self.assertEqual(self.paths("--class", "output"), ["a.svs"])
 
+    def test_a_copied_catalog_takes_a_journal_without_its_folder(self):
+        if not os.access(os.path.join(harness.BIN, "slidemill-ingest"), os.X_OK):
+            self.skipTest("no slidemill-ingest")
+        self.put("bad.svs")
+        self.create()
+        os.mkdir(self.path("out"))
+        r = harness.run("ingest", "--catalog", self.catalog, "--out", self.path("out"), "--quiet")
+        self.assertEqual(r.code, 1, r)
+        os.mkdir(self.path("copy"))
+        copy = shutil.copy(self.catalog, self.path("copy"))
+        folder = self.path("c.smc.d/journal/all")
+        journals = [shutil.copy(os.path.join(folder, name), self.path("copy"))
+                    for name in os.listdir(folder)]
+        self.assertEqual(len(journals), 1)
+        self.assertIn("nothing new", self.run_catalog("merge", copy).out)
+        self.assertFalse(os.path.exists(copy + ".d"))
+        r = self.run_catalog("merge", copy, *journals)
+        self.assertRegex(r.out, r"events +1 +were new")
+        self.assertEqual(r.err, "")
+        rows = self.run_catalog("list", copy, "--format", "jsonl").raw.splitlines()
+        self.assertEqual([json.loads(row)["state"] for row in rows], ["failed"])
+        self.assertEqual(len(os.listdir(copy + ".d/journal/merged")), 1)
+        self.assertIn("nothing new", self.run_catalog("merge", copy, *journals).out)
+
     def test_status_says_what_to_do_next(self):
         self.create()
         self.assertIn("catalog scan", self.status()["next"])

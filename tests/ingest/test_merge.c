@@ -534,6 +534,53 @@ static void journals_from_elsewhere_are_adopted(void **state)
     fixture_free(&f);
 }
 
+/* A catalog and a journal, away.jsonl, that were copied elsewhere without the folder CATALOG.d. */
+static fixture fixture_copied(void)
+{
+    fixture original = fixture_make();
+    const sm_tmppath journal = journal_of_done(&original, RUN, 1, 3);
+    fixture f = {.dir = sm_tmpdir_make()};
+    f.catalog = file_of(&f, "c.smc");
+    copy_file(original.catalog.path, f.catalog.path);
+    copy_file(journal.path, file_of(&f, "away.jsonl").path);
+    fixture_free(&original);
+    return f;
+}
+
+static void a_copied_catalog_takes_a_named_journal(void **state)
+{
+    (void)state;
+    static const char *const FOLDERS[] = {"c.smc.d", "c.smc.d/journal"};
+    for (size_t n_there = 0; n_there <= SM_COUNT(FOLDERS); n_there++) {
+        fixture f = fixture_copied();
+        const sm_tmppath away = file_of(&f, "away.jsonl");
+        const sm_tmppath merged = file_of(&f, "c.smc.d/journal/merged");
+        const char *const extra[] = {away.path};
+        for (size_t i = 0; i < n_there; i++)
+            assert_int_equal(mkdir(file_of(&f, FOLDERS[i]).path, 0777), 0);
+        merge(&f, extra, 1);
+        assert_true(f.result.changed && f.result.n_new_events == 3);
+        assert_int_equal(state_of(&f, 3), SM_SLIDE_DONE);
+        assert_int_equal(access(away.path, F_OK), 0);
+        assert_int_equal(sm_tmpdir_count(merged.path), 1);
+        merge(&f, extra, 1); /* again: known, and there */
+        assert_true(!f.result.changed && f.result.n_events == 3);
+        assert_int_equal(sm_tmpdir_count(merged.path), 1);
+        fixture_free(&f);
+    }
+}
+
+static void a_copied_catalog_has_nothing_to_merge_by_itself(void **state)
+{
+    (void)state;
+    fixture f = fixture_copied();
+    merge(&f, NULL, 0);
+    assert_true(!f.result.changed && f.result.n_journals == 0);
+    assert_string_equal(f.said, "");
+    assert_int_not_equal(access(file_of(&f, "c.smc.d").path, F_OK), 0); /* not made either */
+    fixture_free(&f);
+}
+
 static void slides_that_are_unknown_are_said(void **state)
 {
     (void)state;
@@ -710,6 +757,8 @@ int main(void)
         cmocka_unit_test(one_id_means_one_event),
         cmocka_unit_test(journals_of_other_catalogs_are_foreign),
         cmocka_unit_test(journals_from_elsewhere_are_adopted),
+        cmocka_unit_test(a_copied_catalog_takes_a_named_journal),
+        cmocka_unit_test(a_copied_catalog_has_nothing_to_merge_by_itself),
         cmocka_unit_test(slides_that_are_unknown_are_said),
         cmocka_unit_test(bytes_that_disagree_are_quarantined),
         cmocka_unit_test(parts_are_learned),
