@@ -663,6 +663,9 @@ sm_status sm_merge_retire(sm_merge_state **state, sm_error *err)
         else if (!item->extra && is_over(item, now_s))
             st = sm_journal_retire(s->catalog_path, item->path, err);
     }
+    if (st != SM_OK) /* the generation is out: that nothing was done must not be believed */
+        sm_error_prefix(err, "%s: the journals are folded in; mend this and merge again",
+                        s->catalog_path);
     sm_merge_state_free(state);
     return st;
 }

@@ -30,7 +30,7 @@ SM_NODISCARD sm_status sm_merge(const char *catalog_path, const sm_generation_co
 
 /** Fold journals into an open change; the caller commits (needless if nothing changed) and then
  * calls sm_merge_retire, or sm_merge_state_free if the commit failed. result->generation is that of
- * the change. */
+ * the change. A failed retire leaves journals where they are, for the next merge; it says so. */
 typedef struct sm_merge_state sm_merge_state;
 SM_NODISCARD sm_status sm_merge_fold(sm_catalog *catalog, const char *const *extra, size_t n_extra,
                                      sm_merge_say say, void *arg, sm_merge_result *result,

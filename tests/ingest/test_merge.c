@@ -581,6 +581,27 @@ static void a_copied_catalog_has_nothing_to_merge_by_itself(void **state)
     fixture_free(&f);
 }
 
+/* The generation is out by then: whoever reads the error must know, and what is left to do. */
+static void a_journal_that_cannot_be_kept_is_said_to_be_folded_in(void **state)
+{
+    (void)state;
+    fixture f = fixture_copied();
+    sm_error err = SM_ERROR_INIT;
+    const sm_tmppath away = file_of(&f, "away.jsonl"), link = file_of(&f, "c.smc.d/journal");
+    const char *const extra[] = {away.path};
+    assert_int_equal(mkdir(file_of(&f, "c.smc.d").path, 0777), 0);
+    assert_int_equal(symlink("nowhere", link.path), 0); /* as missing rights, for root too */
+    SM_CHECK_FAILS(sm_merge(f.catalog.path, &CONFIG, extra, 1, remember, &f, &f.result, &err), &err,
+                   SM_ERR_IO, "c.smc: the journals are folded in; mend this and merge again: ");
+    assert_non_null(strstr(err.message, "c.smc.d/journal/merged: cannot make the folder: "));
+    assert_int_equal(state_of(&f, 3), SM_SLIDE_DONE);
+    assert_int_equal(unlink(link.path), 0);
+    merge(&f, extra, 1);
+    assert_true(!f.result.changed && f.result.n_events == 3);
+    assert_int_equal(sm_tmpdir_count(file_of(&f, "c.smc.d/journal/merged").path), 1);
+    fixture_free(&f);
+}
+
 static void slides_that_are_unknown_are_said(void **state)
 {
     (void)state;
@@ -759,6 +780,7 @@ int main(void)
         cmocka_unit_test(journals_from_elsewhere_are_adopted),
         cmocka_unit_test(a_copied_catalog_takes_a_named_journal),
         cmocka_unit_test(a_copied_catalog_has_nothing_to_merge_by_itself),
+        cmocka_unit_test(a_journal_that_cannot_be_kept_is_said_to_be_folded_in),
         cmocka_unit_test(slides_that_are_unknown_are_said),
         cmocka_unit_test(bytes_that_disagree_are_quarantined),
         cmocka_unit_test(parts_are_learned),
