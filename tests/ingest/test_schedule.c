@@ -143,22 +143,37 @@ static void read_next(sm_schedule *s, uint32_t item, uint64_t *now, uint64_t ns)
     sm_schedule_done(s, item);
 }
 
+enum { OF_THREE = 60 };
+
+/* Dealt to three bricks in turn: one long slide for each, then brick 0 has the shortest ones. */
+static void deal(sm_schedule_item items[OF_THREE])
+{
+    for (uint32_t i = 0; i < OF_THREE; i++)
+        items[i] = (sm_schedule_item){i % 3 == 0 ? 100 : 110, i % 3};
+    items[0].bytes = items[1].bytes = items[2].bytes = 120;
+}
+
+/* Each brick has given its first slide, brick 0 in so long, the others in 100 ns. */
+static sm_schedule *three_bricks(const sm_schedule_item items[OF_THREE], uint64_t *now,
+                                 uint64_t brick_0_ns)
+{
+    sm_schedule_config config = PLAIN;
+    config.n_bricks = 3;
+    sm_schedule *s = make(&config, items, OF_THREE);
+    read_next(s, 0, now, brick_0_ns);
+    read_next(s, 1, now, 100);
+    read_next(s, 2, now, 100);
+    return s;
+}
+
 static void a_brick_that_all_would_wait_for_always_has_a_reader(void **state)
 {
     (void)state;
-    enum { N = 60 };
-    sm_schedule_config config = PLAIN;
-    sm_schedule_item items[N];
+    sm_schedule_item items[OF_THREE];
+    deal(items);
     for (uint32_t slow = 1; slow <= 10; slow += 9) { /* times the time of the others */
         uint64_t now = 1;
-        config.n_bricks = 3;
-        for (uint32_t i = 0; i < N; i++) /* the longest slides of brick 0 are the shortest of all */
-            items[i] = (sm_schedule_item){i % 3 == 0 ? 100 : 110, i % 3};
-        items[0].bytes = items[1].bytes = items[2].bytes = 120;
-        sm_schedule *s = make(&config, items, N);
-        read_next(s, 0, &now, 100 * slow);
-        read_next(s, 1, &now, 100);
-        read_next(s, 2, &now, 100);
+        sm_schedule *s = three_bricks(items, &now, 100 * slow);
         assert_int_equal(give(s, now), 4);                /* one place waits for nobody */
         assert_int_equal(give(s, now), slow > 1 ? 3 : 5); /* slow: brick 0 goes first */
         assert_int_equal(give(s, now), slow > 1 ? 5 : 3); /* each has a reader or gets one */
@@ -179,18 +194,10 @@ static void a_brick_that_all_would_wait_for_always_has_a_reader(void **state)
 static void a_brick_that_nearly_all_would_wait_for_goes_first(void **state)
 {
     (void)state;
-    enum { N = 60 };
-    sm_schedule_config config = PLAIN;
-    sm_schedule_item items[N];
+    sm_schedule_item items[OF_THREE];
     uint64_t now = 1;
-    config.n_bricks = 3;
-    for (uint32_t i = 0; i < N; i++)
-        items[i] = (sm_schedule_item){i % 3 == 0 ? 100 : 110, i % 3};
-    items[0].bytes = items[1].bytes = items[2].bytes = 120;
-    sm_schedule *s = make(&config, items, N);
-    read_next(s, 0, &now, 140);
-    read_next(s, 1, &now, 100);
-    read_next(s, 2, &now, 100);
+    deal(items);
+    sm_schedule *s = three_bricks(items, &now, 140);
     assert_int_equal(give(s, now), 4);
     assert_int_equal(give(s, now), 3); /* not 5, which is longer */
     sm_schedule_free(&s);
@@ -199,20 +206,14 @@ static void a_brick_that_nearly_all_would_wait_for_goes_first(void **state)
 static void a_slow_brick_without_much_to_read_is_nobodys_hurry(void **state)
 {
     (void)state;
-    enum { N = 60 };
-    sm_schedule_config config = PLAIN;
-    sm_schedule_item items[N];
+    sm_schedule_item items[OF_THREE];
     uint64_t now = 1;
-    config.n_bricks = 3;
-    for (uint32_t i = 0; i < N; i++)
+    for (uint32_t i = 0; i < OF_THREE; i++)
         items[i] = (sm_schedule_item){110, 1 + i % 2};
     items[0] = (sm_schedule_item){120, 0};
     items[3] = (sm_schedule_item){10, 0};
     items[1].bytes = items[2].bytes = 119;
-    sm_schedule *s = make(&config, items, N);
-    read_next(s, 0, &now, 1000);
-    read_next(s, 1, &now, 100);
-    read_next(s, 2, &now, 100);
+    sm_schedule *s = three_bricks(items, &now, 1000);
     assert_int_equal(give(s, now), 4);
     sm_schedule_free(&s);
 }
