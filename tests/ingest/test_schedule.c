@@ -171,7 +171,7 @@ static void a_brick_that_all_would_wait_for_always_has_a_reader(void **state)
     (void)state;
     sm_schedule_item items[OF_THREE];
     deal(items);
-    for (uint32_t slow = 1; slow <= 10; slow += 9) { /* times the time of the others */
+    for (uint64_t slow = 1; slow <= 10; slow += 9) { /* times the time of the others */
         uint64_t now = 1;
         sm_schedule *s = three_bricks(items, &now, 100 * slow);
         assert_int_equal(give(s, now), 4);                /* one place waits for nobody */
