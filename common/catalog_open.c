@@ -253,6 +253,8 @@ sm_status sm_catalog_change(const char *path, const sm_generation_config *config
         st = sm_schema_migrate(c, version, err);
     if (st == SM_OK)
         st = load(c, err);
+    if (st == SM_OK) /* slides remember numbers: none may come again */
+        st = sm_generation_at_least(c->gen, c->meta.generation + 1, err);
     if (st != SM_OK) {
         sm_catalog_close(&c);
         return st;

@@ -47,6 +47,12 @@ SM_NODISCARD sm_status sm_generation_begin(const char *path, bool fresh,
 const char *sm_generation_copy(const sm_generation *gen);
 /** Number that a commit will publish (1 for a fresh one). */
 uint64_t sm_generation_number(const sm_generation *gen);
+/** A file that was copied without path.d has no numbers beside it, but may know its own: the commit
+ *  publishes `number` or what it would have, whichever is greater. SM_ERR_CORRUPT: beyond all
+ *  numbers. */
+SM_NODISCARD sm_status sm_generation_at_least(sm_generation *gen, uint64_t number, sm_error *err);
+/** Make path.d where `path` came without it; for whoever takes a lock in there. */
+SM_NODISCARD sm_status sm_generation_make_folder(const char *path, sm_error *err);
 
 /**
  * Publish the working copy: temporary `.NAME.XXXXXX` beside path, fsync, read back past the cache

@@ -214,6 +214,8 @@ static sm_status plan_locked(const config *c, slides *s, uint32_t *number, sm_er
     sm_status st = sm_catalog_open(c->catalog, &catalog, err); /* says it if there is none */
     sm_catalog_close(&catalog);
     if (st == SM_OK)
+        st = sm_generation_make_folder(c->catalog, err);
+    if (st == SM_OK)
         st = sm_lock_take(path, SM_LOCK_ALL_FIRST, SM_LOCK_ALL_LAST, "plan", 0, &lock, err);
     if (st == SM_OK)
         st = refuse_live(c->catalog, err);

@@ -55,6 +55,9 @@ static sm_status take_lock(sm_master *m, sm_error *err)
         (void)snprintf(what, sizeof what, "ingest");
     else
         (void)snprintf(what, sizeof what, "ingest --shard %u", shard);
+    const sm_status st = sm_generation_make_folder(m->config->catalog, err);
+    if (st != SM_OK)
+        return st;
     return sm_lock_take(path, shard == SM_NO_SHARD ? SM_LOCK_ALL_FIRST : shard,
                         shard == SM_NO_SHARD ? SM_LOCK_ALL_LAST : shard, what, 0, &m->lock, err);
 }

@@ -101,6 +101,36 @@ static void a_reader_keeps_its_generation(void **state)
     fixture_end(&f);
 }
 
+/* Slides remember numbers of generations: numbers that began anew would make new events old. */
+static void a_copy_without_its_folder_counts_on(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_start(&f);
+    sm_catalog *catalog = fixture_create(&f);
+    fixture_commit(&f, &catalog);
+    for (uint64_t n = 2; n <= 4; n++) {
+        catalog = fixture_change(&f);
+        fixture_commit(&f, &catalog);
+    }
+    const sm_tmppath copy = sm_tmpdir_file(&f.dir, "copy.smc");
+    const sm_tmppath folder = sm_tmpdir_file(&f.dir, "copy.smc.d");
+    size_t len = 0;
+    uint8_t *bytes = sm_file_read(f.file.path, &len);
+    sm_file_write(copy.path, bytes, len);
+    free(bytes);
+    for (uint64_t n = 5; n <= 6; n++) {
+        SM_CHECK_OK(sm_catalog_change(copy.path, &f.config, &catalog, &f.err), &f.err);
+        assert_int_equal(sm_catalog_generation(catalog), n);
+        SM_CHECK_OK(sm_catalog_commit(&catalog, &f.err), &f.err);
+    }
+    uint64_t newest = 0;
+    SM_CHECK_OK(sm_generation_newest(copy.path, &newest, &f.err), &f.err);
+    assert_int_equal(newest, 6);
+    assert_int_equal(access(folder.path, F_OK), 0);
+    fixture_end(&f);
+}
+
 static void a_reader_refuses_to_change(void **state)
 {
     (void)state;
@@ -598,6 +628,7 @@ int main(void)
         cmocka_unit_test(create_refuses_what_exists_and_relative_roots),
         cmocka_unit_test(a_closed_change_leaves_no_trace),
         cmocka_unit_test(a_reader_keeps_its_generation),
+        cmocka_unit_test(a_copy_without_its_folder_counts_on),
         cmocka_unit_test(a_reader_refuses_to_change),
         cmocka_unit_test(paths_with_a_meaning_in_uris_work),
         cmocka_unit_test(slides_come_back_as_they_were_put),

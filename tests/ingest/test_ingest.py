@@ -544,6 +544,19 @@ class Checks(Case):
         self.ok("catalog", "verify", self.catalog, "--what", "outputs")
         self.assert_whole()
 
+    def test_a_copied_catalog_goes_on_by_itself(self):
+        self.create()
+        self.ingest()
+        self.merge()
+        os.rename(self.catalog, self.path("copy.smc"))
+        self.catalog = self.path("copy.smc")
+        with open(self.slide("a/s0.svs"), "ab") as f:
+            f.write(b"more")
+        self.ok("catalog", "scan", self.catalog)
+        shutil.rmtree(self.catalog + ".d")  # and this is a copy without a folder
+        self.ingest()
+        self.assert_whole()
+
     def test_who_emptied_the_folder_on_purpose_can_go_on(self):
         self.create()
         self.ingest()
