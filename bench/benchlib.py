@@ -19,6 +19,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SLIDE_NAME = "CMU-1-Small-Region.svs"
 CONVERT = ["--levels", "dyadic", "--tiles", "copy", "--quality", "75", "--subsampling", "420"]
+TRANSCODE = ["--levels", "dyadic", "--tiles", "transcode", "--tile-px", "256", "--quality", "75",
+             "--subsampling", "420"]
 STOP_S = 10  # given to a program that is told to end
 UP_S = 90  # the same for tests/cluster/up: it takes down what it has brought up
 
