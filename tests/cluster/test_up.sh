@@ -29,7 +29,7 @@ expect_code 0
 expect_out "Usage: *"
 
 cluster_up --nodes 3 --cpus 2 --uts --volume-option performance.io-thread-count=3 \
-    --volume-option client.event-threads=1
+    --volume-option client.event-threads=3
 
 claim "up says how to use what is up"
 expect_out "*$MNT_DIST2*nodes n1..n3*. $CLUSTER_DIR/env*down $CLUSTER_DIR*"
@@ -40,7 +40,7 @@ for volume in dist rep; do
     expect_out "*performance.io-thread-count *3*"
 done
 run grep -m 1 -o 'option event-threads .*' "$CLUSTER_DIR/log/mnt-dist.log"
-expect_out "option event-threads 1"
+expect_out "option event-threads 3"
 
 claim "every node is idle"
 run sinfo -h -N -o '%N %t'
