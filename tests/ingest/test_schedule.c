@@ -209,12 +209,16 @@ static void a_slow_brick_without_much_to_read_is_nobodys_hurry(void **state)
     sm_schedule_item items[OF_THREE];
     uint64_t now = 1;
     for (uint32_t i = 0; i < OF_THREE; i++)
-        items[i] = (sm_schedule_item){110, 1 + i % 2};
+        items[i] = (sm_schedule_item){110, i > 3 && i < 14 ? 2 : 1};
+    for (uint32_t i = 14; i < 26; i++)
+        items[i] = (sm_schedule_item){10, 0}; /* 120 bytes, 1000 ns */
     items[0] = (sm_schedule_item){120, 0};
-    items[3] = (sm_schedule_item){10, 0};
-    items[1].bytes = items[2].bytes = 119;
+    items[1] = (sm_schedule_item){119, 1};
+    items[2] = (sm_schedule_item){119, 2};
     sm_schedule *s = three_bricks(items, &now, 1000);
-    assert_int_equal(give(s, now), 4);
+    assert_int_equal(give(s, now), 3);
+    assert_int_equal(give(s, now), 4); /* brick 2, though brick 0 needs longer for what it has */
+    assert_int_equal(give(s, now), 14);
     sm_schedule_free(&s);
 }
 
