@@ -36,7 +36,7 @@ def install():
         subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
                         "--retries", "1", "--timeout", "15", "--only-binary", ":all:", *PACKAGES],
                        check=True, capture_output=True, timeout=INSTALL_S)
-    except (subprocess.SubprocessError, OSError):
+    except (subprocess.SubprocessError, OSError, SystemExit):  # Debian: no python3-venv
         shutil.rmtree(FOLDER, True)
         return False
     return works()
