@@ -9,11 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
+
+#include "common/sysinfo.h"
 
 /* Far above any row of ours, far below what could hurt. */
 enum { LONGEST_VALUE = 1 << 20, LONGEST_SQL = 1 << 16, LONGEST_GLOB = 8192 };
@@ -265,21 +266,11 @@ sm_status sm_catalog_change(const char *path, const sm_generation_config *config
     return SM_OK;
 }
 
-static sm_status make_uuid(char uuid[SM_UUID_CAP], sm_error *err)
-{
-    uint8_t bytes[(SM_UUID_CAP - 1) / 2];
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-        return sm_fail_errno(err, SM_ERR_INTERNAL, errno, "no random bytes");
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(uuid + 2 * i, 3, "%02x", (unsigned)bytes[i]);
-    return SM_OK;
-}
-
 static sm_status first_meta(sm_catalog *catalog, const char *root, sm_error *err)
 {
     char uuid[SM_UUID_CAP];
     struct timespec now;
-    sm_status st = make_uuid(uuid, err);
+    sm_status st = sm_random_hex(uuid, (sizeof uuid - 1) / 2, err);
     if (st == SM_OK)
         st = sm_catalog_copy_text(uuid, &catalog->meta.uuid, err);
     if (st == SM_OK)

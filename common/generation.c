@@ -608,23 +608,6 @@ sm_status sm_generation_at_least(sm_generation *gen, uint64_t number, sm_error *
     return SM_OK;
 }
 
-sm_status sm_generation_make_folder(const char *path, sm_error *err)
-{
-    sm_generation gen = {.parent_fd = -1, .dir_fd = -1};
-    sm_status st = set_paths(&gen, path, err);
-    if (st == SM_OK)
-        st = open_parent(&gen, err);
-    if (st == SM_OK)
-        st = open_dir(&gen, err);
-    if (gen.dir_fd >= 0)
-        (void)close(gen.dir_fd); /* a folder */
-    if (gen.parent_fd >= 0)
-        (void)close(gen.parent_fd);
-    free(gen.dir_path);
-    free(gen.path);
-    return st;
-}
-
 /* ---- commit ---- */
 
 static sm_status append_copy(const sm_generation *gen, sm_sink *sink, sm_error *err)

@@ -51,8 +51,6 @@ uint64_t sm_generation_number(const sm_generation *gen);
  *  publishes `number` or what it would have, whichever is greater. SM_ERR_CORRUPT: beyond all
  *  numbers. */
 SM_NODISCARD sm_status sm_generation_at_least(sm_generation *gen, uint64_t number, sm_error *err);
-/** Make path.d where `path` came without it; for whoever takes a lock in there. */
-SM_NODISCARD sm_status sm_generation_make_folder(const char *path, sm_error *err);
 
 /**
  * Publish the working copy: temporary `.NAME.XXXXXX` beside path, fsync, read back past the cache

@@ -314,6 +314,35 @@ static sm_status make_one(int parent_fd, const char *prefix, const char *name, s
     return SM_OK;
 }
 
+static sm_status sync_above(const char *path, sm_error *err)
+{
+    sm_buf above = {0};
+    const char *slash = strrchr(path, '/');
+    const int len = slash != NULL ? (int)(slash - path) + 1 : 0; /* with the slash: it may be "/" */
+    sm_status st = sm_buf_printf(&above, err, "%.*s.%c", len, path, '\0');
+    if (st != SM_OK)
+        return st;
+    const int fd = open((const char *)above.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
+        st = sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot fsync the folder it was made in",
+                           path);
+    if (fd >= 0)
+        (void)close(fd); /* a folder */
+    sm_buf_free(&above);
+    return st;
+}
+
+sm_status sm_path_make_folder(const char *path, sm_error *err)
+{
+    if (mkdir(path, 0777) == 0)
+        return sync_above(path, err);
+    const int why = errno;
+    const bool refused = why == EACCES || why == EPERM || why == EROFS;
+    return why == EEXIST ? SM_OK
+                         : sm_fail_errno(err, refused ? SM_ERR_ARG : SM_ERR_IO, why,
+                                         "%s: cannot make the folder", path);
+}
+
 /* Replace *dir_fd (open for reading, so that it can be fsynced) by root_fd/prefix, made if it is
  * missing. */
 static sm_status enter(int root_fd, const char *prefix, int *dir_fd, sm_error *err)

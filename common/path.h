@@ -58,6 +58,10 @@ SM_NODISCARD sm_status sm_path_stat_beneath(int root_fd, const char *path, struc
  *  each new folder's parent is fsynced. SM_ERR_ARG as above, or where a file stands in the way. */
 SM_NODISCARD sm_status sm_path_make_parents(int root_fd, const char *path, sm_error *err);
 
+/** Make one folder (0777 & ~umask); one that is new is fsynced into the folder above it, one that
+ * is there is fine. SM_ERR_ARG where that is not allowed, SM_ERR_IO the rest. */
+SM_NODISCARD sm_status sm_path_make_folder(const char *path, sm_error *err);
+
 /** root + "/" + path, NUL-terminated, into out (replaced). An empty root is the working folder. */
 SM_NODISCARD sm_status sm_path_join(const char *root, const char *path, sm_buf *out, sm_error *err);
 

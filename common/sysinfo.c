@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -289,4 +290,15 @@ uint64_t sm_peak_rss_bytes(void)
     if (getrusage(RUSAGE_SELF, &usage) != 0)
         return 0;
     return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+sm_status sm_random_hex(char *hex, size_t n_bytes, sm_error *err)
+{
+    for (size_t i = 0; i < n_bytes; i++) {
+        uint8_t byte = 0;
+        if (getrandom(&byte, sizeof byte, 0) != (ssize_t)sizeof byte)
+            return sm_fail_errno(err, SM_ERR_INTERNAL, errno, "no random bytes");
+        (void)snprintf(hex + 2 * i, 3, "%02x", byte);
+    }
+    return SM_OK;
 }

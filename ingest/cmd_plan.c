@@ -9,6 +9,7 @@
 #include "common/buf.h"
 #include "common/lock.h"
 #include "common/opts.h"
+#include "common/path.h"
 #include "common/progress.h"
 #include "common/stop.h"
 #include "ingest/brick_table.h"
@@ -206,15 +207,16 @@ static sm_status refuse_live(const char *catalog, sm_error *err)
 /* Runs hold bytes of this lock: while one of them does, slides must not change their shard. */
 static sm_status plan_locked(const config *c, slides *s, uint32_t *number, sm_error *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], folder[PATH_MAX]; /* CATALOG.d; a catalog that was copied alone lacks it */
     sm_catalog *catalog = NULL;
     sm_lock *lock = NULL;
+    (void)snprintf(folder, sizeof folder, "%s.d", c->catalog);
     if (snprintf(path, sizeof path, "%s.d/shards.lock", c->catalog) >= (int)sizeof path)
         return sm_fail(err, SM_ERR_ARG, "%s: too long a path", c->catalog);
     sm_status st = sm_catalog_open(c->catalog, &catalog, err); /* says it if there is none */
     sm_catalog_close(&catalog);
     if (st == SM_OK)
-        st = sm_generation_make_folder(c->catalog, err);
+        st = sm_path_make_folder(folder, err);
     if (st == SM_OK)
         st = sm_lock_take(path, SM_LOCK_ALL_FIRST, SM_LOCK_ALL_LAST, "plan", 0, &lock, err);
     if (st == SM_OK)

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/path.h"
 #include "ingest/job_json.h"
 
 enum { MAX_FILES = 10000 };
@@ -273,40 +274,20 @@ static sm_status add_head(sm_journal *j, const sm_journal_head *head, sm_error *
 
 /* ---- the journal ---- */
 
-/* mkdir, and if it is new, fsync of the folder above it. */
-static sm_status make_folder(const char *parent, const char *path, sm_error *err)
-{
-    if (mkdir(path, 0777) != 0) {
-        const bool refused = errno == EACCES || errno == EPERM || errno == EROFS;
-        if (errno == EEXIST)
-            return SM_OK;
-        return sm_fail_errno(err, refused ? SM_ERR_ARG : SM_ERR_IO, errno,
-                             "%s: cannot make the journal's folder", path);
-    }
-    const int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool ok = fd >= 0 && fsync(fd) == 0;
-    const int why = errno;
-    if (fd >= 0)
-        (void)close(fd); /* a folder */
-    return ok ? SM_OK : sm_fail_errno(err, SM_ERR_IO, why, "%s: cannot fsync the folder", parent);
-}
-
 static sm_status make_folders(sm_journal *j, const char *catalog_path, const sm_journal_head *head,
                               sm_error *err)
 {
-    sm_buf books = {0}, all = {0}, ours = {0};
+    sm_buf all = {0}, ours = {0};
     char name[32] = "all";
     if (head->shard != SM_NO_SHARD)
         snprintf(name, sizeof name, "p%04" PRIu32 "-s%04" PRIu32, head->plan, head->shard);
-    sm_status st = sm_buf_printf(&books, err, "%s.d%c", catalog_path, '\0');
-    if (st == SM_OK)
-        st = sm_buf_printf(&all, err, "%s.d/journal%c", catalog_path, '\0');
+    sm_status st = sm_buf_printf(&all, err, "%s.d/journal%c", catalog_path, '\0');
     if (st == SM_OK)
         st = sm_buf_printf(&ours, err, "%s.d/journal/%s%c", catalog_path, name, '\0');
     if (st == SM_OK)
-        st = make_folder((char *)books.data, (char *)all.data, err);
+        st = sm_path_make_folder((char *)all.data, err);
     if (st == SM_OK)
-        st = make_folder((char *)all.data, (char *)ours.data, err);
+        st = sm_path_make_folder((char *)ours.data, err);
     if (st == SM_OK) {
         j->folder = (char *)ours.data;
         ours = (sm_buf){0};
@@ -314,7 +295,6 @@ static sm_status make_folders(sm_journal *j, const char *catalog_path, const sm_
         if (j->folder_fd < 0)
             st = sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot open", j->folder);
     }
-    sm_buf_free(&books);
     sm_buf_free(&all);
     sm_buf_free(&ours);
     return st;

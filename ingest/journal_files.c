@@ -14,6 +14,7 @@
 
 #include "common/buf.h"
 #include "common/digest.h"
+#include "common/path.h"
 #include "ingest/job_json.h"
 
 enum { MAX_COPIES = 1000, COPY_BYTES = 1 << 20 };
@@ -199,31 +200,20 @@ static sm_status sync_folder(const char *path, sm_error *err)
     return ok ? SM_OK : sm_fail_errno(err, SM_ERR_IO, why, "%s: cannot fsync the folder", path);
 }
 
-/* mkdir, and if it is new, fsync of the folder above it. */
-static sm_status make_folder(const char *parent, const char *path, sm_error *err)
-{
-    if (mkdir(path, 0777) == 0)
-        return sync_folder(parent, err);
-    return errno == EEXIST
-               ? SM_OK
-               : sm_fail_errno(err, SM_ERR_IO, errno, "%s: cannot make the folder", path);
-}
-
 /* Its path, NUL-terminated; it is made if it is not there, and so is journal/, which a catalog that
  * was copied alone lacks. */
 static sm_status merged_folder(const char *catalog_path, sm_buf *path, sm_error *err)
 {
-    sm_buf books = {0}, journals = {0};
-    sm_status st = sm_buf_printf(&books, err, "%s.d%c", catalog_path, '\0');
-    if (st == SM_OK)
-        st = sm_buf_printf(&journals, err, "%s.d/journal%c", catalog_path, '\0');
+    sm_buf journals = {0};
+    sm_status st = sm_buf_printf(&journals, err, "%s.d/journal%c", catalog_path, '\0');
     if (st == SM_OK)
         st = sm_buf_printf(path, err, "%s.d/journal/merged%c", catalog_path, '\0');
     if (st == SM_OK)
-        st = make_folder((char *)books.data, (char *)journals.data, err);
+        st = sm_path_make_folder((char *)journals.data, err);
     if (st == SM_OK)
-        st = make_folder((char *)journals.data, (char *)path->data, err);
-    sm_buf_free(&books);
+        st = sm_path_make_folder((char *)path->data, err);
+    if (st == SM_ERR_ARG) /* nothing is wrong with what was asked for, and half of it is done */
+        st = err->status = SM_ERR_IO;
     sm_buf_free(&journals);
     return st;
 }

@@ -6,12 +6,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/path.h"
 #include "common/sink.h"
+#include "common/sysinfo.h"
 
 #define PREFIX ".slidemill-out-"
 #define HEX "0123456789abcdef"
@@ -125,12 +125,10 @@ sm_status sm_out_mark_check(int dir_fd, const char *dir, const char *mark, sm_er
 
 static sm_status new_mark(record *r, sm_error *err)
 {
-    uint8_t bytes[N_BYTES];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        return sm_fail_errno(err, SM_ERR_INTERNAL, errno, "cannot get random bytes");
-    size_t len = (size_t)snprintf(r->mark, sizeof r->mark, "%s", PREFIX);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        len += (size_t)snprintf(r->mark + len, sizeof r->mark - len, "%02x", bytes[i]);
+    memcpy(r->mark, PREFIX, sizeof PREFIX);
+    const sm_status st = sm_random_hex(r->mark + strlen(PREFIX), N_BYTES, err);
+    if (st != SM_OK)
+        return st;
     if (gethostname(r->host, sizeof r->host - 1) != 0)
         (void)snprintf(r->host, sizeof r->host, "unknown");
     return SM_OK;

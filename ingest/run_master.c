@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/path.h"
 #include "common/progress.h"
 #include "common/sysinfo.h"
 #include "ingest/run_internal.h"
@@ -47,7 +47,7 @@ struct sm_master {
 
 static sm_status take_lock(sm_master *m, sm_error *err)
 {
-    char path[PATH_MAX], what[64];
+    char path[PATH_MAX], folder[PATH_MAX], what[64];
     const uint32_t shard = m->config->shard;
     if (snprintf(path, sizeof path, "%s.d/shards.lock", m->config->catalog) >= (int)sizeof path)
         return sm_fail(err, SM_ERR_ARG, "%s: too long a path", m->config->catalog);
@@ -55,7 +55,9 @@ static sm_status take_lock(sm_master *m, sm_error *err)
         (void)snprintf(what, sizeof what, "ingest");
     else
         (void)snprintf(what, sizeof what, "ingest --shard %u", shard);
-    const sm_status st = sm_generation_make_folder(m->config->catalog, err);
+    (void)snprintf(folder, sizeof folder, "%s.d",
+                   m->config->catalog); /* missing where it was copied */
+    const sm_status st = sm_path_make_folder(folder, err);
     if (st != SM_OK)
         return st;
     return sm_lock_take(path, shard == SM_NO_SHARD ? SM_LOCK_ALL_FIRST : shard,
@@ -185,16 +187,6 @@ static sm_status check_target(const sm_catalog *catalog, const sm_run_config *co
     return sm_run_check_target(config->catalog, target.dir, target.options, head, err);
 }
 
-static sm_status new_run_id(char run[SM_UUID_CAP], sm_error *err)
-{
-    uint8_t bytes[(SM_UUID_CAP - 1) / 2];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        return sm_fail_errno(err, SM_ERR_INTERNAL, errno, "cannot get random bytes");
-    for (size_t i = 0; i < sizeof bytes; i++)
-        (void)snprintf(run + 2 * i, 3, "%02x", bytes[i]);
-    return SM_OK;
-}
-
 static sm_status fill_head(const sm_catalog *catalog, const sm_run_config *config,
                            sm_journal_head *head, sm_error *err)
 {
@@ -208,7 +200,7 @@ static sm_status fill_head(const sm_catalog *catalog, const sm_run_config *confi
     (void)snprintf(head->catalog, sizeof head->catalog, "%s", sm_catalog_uuid(catalog));
     (void)snprintf(head->command, sizeof head->command, "%s", config->command);
     (void)snprintf(head->version, sizeof head->version, "%s", SM_VERSION);
-    sm_status st = new_run_id(head->run, err);
+    sm_status st = sm_random_hex(head->run, (sizeof head->run - 1) / 2, err);
     if (st != SM_OK || config->out == NULL)
         return st;
     st = resolve_out(catalog, config->out, head->target_dir, sizeof head->target_dir, err);
